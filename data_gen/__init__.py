@@ -1,0 +1,1 @@
+"""Makes conflict datasets: designs, texts and rendered images."""

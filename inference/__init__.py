@@ -1,0 +1,1 @@
+"""Asks models: answers, entropies and layer traces."""

@@ -1,0 +1,1 @@
+"""Tiny vision-language models shipped with the package, and the program that trains them."""

@@ -1,0 +1,22 @@
+"""Errors with an exit code: what a user can put right, and what a sampler could not."""
+
+
+class MfbayesError(Exception):
+    """A failure that is explained in one readable message.
+
+    `exit_code` is what the command line exits with.
+    """
+
+    exit_code = 1
+
+
+class InputError(MfbayesError):
+    """Input that cannot be used: the message says what was expected, what came and what to do."""
+
+    exit_code = 2
+
+
+class ConvergenceError(MfbayesError):
+    """Estimates that cannot be trusted, because the sampler did not converge."""
+
+    exit_code = 3

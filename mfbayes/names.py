@@ -1,0 +1,49 @@
+"""Names that files share: columns, dims, values and file names, spelt once."""
+
+from typing import Final
+
+MODEL: Final = "model"
+TASK: Final = "task"
+GROUP: Final = "group"
+ITEM: Final = "item"
+KIND: Final = "kind"
+D_TEXT: Final = "d_text"
+D_IMAGE: Final = "d_image"
+H_TEXT: Final = "H_text"
+H_IMAGE: Final = "H_image"
+DH: Final = "dH"
+CHOICE: Final = "choice"
+TEXT_CORRECT: Final = "text_correct"
+IMAGE_CORRECT: Final = "image_correct"
+CONDITION: Final = "condition"
+
+TEXT: Final = "text"
+IMAGE: Final = "image"
+OTHER: Final = "other"
+CHOICES: Final = (TEXT, IMAGE, OTHER)
+
+CONFLICT: Final = "conflict"
+CONTROL: Final = "control"
+KINDS: Final = (CONFLICT, CONTROL)
+
+BOTH_CORRECT: Final = "both-correct"
+ALL: Final = "all"
+SUBSETS: Final = (BOTH_CORRECT, ALL)
+
+SUBJECT: Final = "subject"
+LAYER: Final = "layer"
+STATE: Final = "state"
+LOGIT_DIFFERENCE: Final = "logit_difference"
+STATE_CODES: Final = {TEXT: 1, IMAGE: 0, OTHER: -1}
+
+DEFAULT_TASK: Final = "task"
+
+MANIFEST_FILE: Final = "manifest.parquet"
+TRIALS_FILE: Final = "trials.parquet"
+TRACES_FILE: Final = "traces.nc"
+FIT_FILE: Final = "fit.nc"
+BALANCE_POINTS_FILE: Final = "balance_points.csv"
+REPORT_FILE: Final = "report.html"
+RUN_FILE: Final = "run.json"
+DATA_FOLDER: Final = "data"
+COLLECTED_FOLDER: Final = "collected"

@@ -1,0 +1,1 @@
+"""Turns finished estimates into figures and one HTML page."""
