@@ -89,7 +89,7 @@ def design_groups(n_groups: int, seed: int) -> list[Group]:
     Examples
     --------
     >>> [(group.image_answer, group.text_answer) for group in design_groups(2, seed=0)]
-    [('yellow', 'orange'), ('red', 'green')]
+    [('yellow', 'purple'), ('red', 'yellow')]
     """
     return [_design_group(index, seed) for index in range(n_groups)]
 

@@ -1,0 +1,183 @@
+"""From trials to a finished run folder: fit, balance points, report."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from mfbayes._version import __version__
+from mfbayes.cli.progress import say
+from mfbayes.cli.record import Record
+from mfbayes.errors import ConvergenceError, InputError
+from mfbayes.names import BALANCE_POINTS_FILE, FIT_FILE, REPORT_FILE, SUBSETS, TRIALS_FILE
+from mfbayes.storage import hash_content, make_folder, write_with
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+
+METHODS = ("reference",)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How to fit.
+
+    Attributes
+    ----------
+    subset : {"both-correct", "all"}
+        Which conflict trials are fitted.
+    ci_prob : float
+        Probability of the equal-tailed intervals, between 0 and 1.
+    seed : int
+        Seed of the sampler.
+    method : {"reference"}
+        Tier of inference.
+    """
+
+    subset: str
+    ci_prob: float
+    seed: int
+    method: str
+
+    def check(self) -> None:
+        """Refuse values out of range.
+
+        Raises
+        ------
+        InputError
+            Naming the option.
+        """
+        if self.subset not in SUBSETS:
+            raise InputError(f"Expected --subset {' or '.join(SUBSETS)}, but {self.subset!r} came.")
+        if self.method not in METHODS:
+            raise InputError(f"Expected --method {' or '.join(METHODS)}, but {self.method!r} came.")
+        if not 0 < self.ci_prob < 1:
+            raise InputError(
+                f"Expected --ci-prob between 0 and 1, but {self.ci_prob} came. For 95 % write --ci-prob 0.95."
+            )
+        if self.seed < 0:
+            raise InputError(f"Expected --seed 0 or more, but {self.seed} came.")
+
+
+def check_output(out: Path, settings: Settings, *, overwrite: bool) -> None:
+    """Refuse an output folder that cannot be used, before anything expensive.
+
+    Raises
+    ------
+    InputError
+        If it cannot be a folder, or holds a fit with other settings and `overwrite` is off.
+    """
+    settings.check()
+    make_folder(out)
+    if overwrite or not (out / FIT_FILE).exists():
+        return
+    from mfbayes.fitting import load_fit
+
+    found = load_fit(out / FIT_FILE).attrs
+    asked = asdict(settings)
+    differing = [
+        f"{name} {found.get(f'asked_{name}')} there, {value} asked"
+        for name, value in asked.items()
+        if found.get(f"asked_{name}") != value
+    ]
+    if differing:
+        raise InputError(
+            f"{out} holds a fit with other settings ({', '.join(differing)}). Choose another --out, "
+            "or pass --overwrite to replace it."
+        )
+
+
+def analyse(
+    trials: "pd.DataFrame",
+    out: Path,
+    settings: Settings,
+    record: Record,
+    *,
+    traces: "Mapping[str, xr.Dataset]",
+    overwrite: bool,
+) -> None:
+    """Fit trials and write `trials.parquet`, `fit.nc`, `balance_points.csv`, `report.html` and `run.json`.
+
+    Raises
+    ------
+    InputError
+        If `out` holds a fit of other trials and `overwrite` is off.
+    ConvergenceError
+        If the sampler did not converge; everything is written all the same, marked as such.
+    """
+    from mfbayes.estimates import write_balance_points
+    from mfbayes.fitting import load_fit, save_fit
+    from mfbayes.reports.page import write_report
+
+    record.hashes["trials"] = hash_trials(trials)
+    key = hash_content(
+        __version__, record.hashes["trials"], *(f"{k}={v}" for k, v in asdict(settings).items()), *traces
+    )
+    fit_file = out / FIT_FILE
+    tree = load_fit(fit_file) if fit_file.exists() else None
+    if tree is not None and tree.attrs.get("content_key") == key:
+        say("The fit of these trials is there already; it is used again.")
+        record.reused.append(FIT_FILE)
+    else:
+        if tree is not None and not overwrite:
+            raise InputError(
+                f"{out} holds a fit of other trials. Choose another --out, or pass --overwrite to replace it."
+            )
+        with record.timing("fit"):
+            tree = _fit(trials, settings, traces)
+        tree.attrs["content_key"] = key
+        tree.attrs.update({f"asked_{name}": value for name, value in asdict(settings).items()})
+        write_with(out / TRIALS_FILE, lambda path: trials.to_parquet(path, index=False))
+        save_fit(tree, fit_file)
+    write_balance_points(tree, out / BALANCE_POINTS_FILE)
+    record.write(out)
+    with record.timing("report"):
+        write_report(out)
+    record.write(out)
+    _print_summary(tree, out)
+    if tree.attrs["status"] != "ok":
+        raise ConvergenceError(
+            f"The sampler did not converge, so these balance points cannot be trusted. {out / REPORT_FILE} shows "
+            "which quantities failed. More groups or another --seed may help."
+        )
+
+
+def _fit(trials: "pd.DataFrame", settings: Settings, traces: "Mapping[str, xr.Dataset]") -> "xr.DataTree":
+    from mfbayes.fitting import add_trace_estimates, fit
+
+    say(f"Fitting {len(trials):,} trials of {trials['model'].nunique()} models")
+    tree = fit(
+        trials,
+        subset=settings.subset,
+        ci_prob=settings.ci_prob,
+        seed=settings.seed,
+        method=settings.method,
+        progress=True,
+    )
+    return add_trace_estimates(tree, trials, traces) if traces else tree
+
+
+def hash_trials(trials: "pd.DataFrame") -> str:
+    """SHA-256 of a table of trials: its columns and every value in order."""
+    import pandas as pd
+
+    values = pd.util.hash_pandas_object(trials, index=False).to_numpy()
+    return hash_content(",".join(map(str, trials.columns)), values.tobytes())
+
+
+def _print_summary(tree: "xr.DataTree", out: Path) -> None:
+    from mfbayes.estimates import balance_points
+
+    table = balance_points(tree)
+    percent = f"{100 * float(table['ci_prob'].iloc[0]):g} %"
+    width = max(len(str(model)) for model in table["model"])
+    typer.echo(f"Balance points (dH at which text and image are followed equally often), {percent} intervals:")
+    for row in table.itertuples():
+        typer.echo(
+            f"  {row.model:<{width}}  {row.mean:+.2f} [{row.lower:+.2f}, {row.upper:+.2f}]"
+            f"  TFR {row.tfr:.2f}  {row.n_trials} trials  {row.status}"
+        )
+    typer.echo(f"Report: {out / REPORT_FILE}")

@@ -1,0 +1,76 @@
+"""`mfbayes fit`: from models or trials to balance points and a report."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mfbayes.cli.analysis import Settings, analyse, check_output
+from mfbayes.cli.record import Record, relative
+from mfbayes.errors import InputError
+from mfbayes.names import BOTH_CORRECT
+
+DEFAULT_GROUPS = 24
+
+
+def command(
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help="Model to ask: an embedded one, a hub id, a folder, or 'all'. May be given again."),
+    ] = None,
+    trials: Annotated[Path | None, typer.Option(help="Your own trials instead: CSV or parquet.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs"),
+    groups: Annotated[
+        int | None, typer.Option(help=f"Groups of the dataset; {DEFAULT_GROUPS} by default, 400 in the study.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the dataset and the sampler.")] = 0,
+    subset: Annotated[
+        str, typer.Option(help="Trials to fit: both-correct (each input alone answered correctly) or all.")
+    ] = BOTH_CORRECT,
+    ci_prob: Annotated[float, typer.Option(help="Probability of the intervals.")] = 0.95,
+    method: Annotated[str, typer.Option(help="reference: the explicit model, sampled by NUTS.")] = "reference",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results of other content.")] = False,
+) -> None:
+    """Estimate balance points: at which relative uncertainty a model follows text and image equally often."""
+    if (not model) == (trials is None):
+        raise InputError(
+            "Expected either --model NAME (or --model all) or --trials FILE. "
+            "Run `python -m mfbayes models` for the models there are."
+        )
+    if trials is not None and groups is not None:
+        raise InputError("--groups belongs to --model: it says how many groups to generate. Leave it out.")
+    settings = Settings(subset=subset, ci_prob=ci_prob, seed=seed, method=method)
+    record = Record(
+        {
+            "model": model or [],
+            "trials": relative(trials) if trials else None,
+            "out": relative(out),
+            "groups": groups or (None if trials else DEFAULT_GROUPS),
+            "seed": seed,
+            "subset": subset,
+            "ci_prob": ci_prob,
+            "method": method,
+        }
+    )
+    if trials is not None:
+        from mfbayes.trials import read_trials
+
+        settings.check()
+        table = read_trials(trials)
+        check_output(out, settings, overwrite=overwrite)
+        analyse(table, out, settings, record, traces={}, overwrite=overwrite)
+        return
+    from mfbayes.cli.study import check_models, collect_study
+
+    settings.check()
+    models = check_models(model or [], out)
+    check_output(out, settings, overwrite=overwrite)
+    table, traces = collect_study(
+        models,
+        out,
+        record,
+        n_groups=DEFAULT_GROUPS if groups is None else groups,
+        data_seed=seed,
+        overwrite=overwrite,
+    )
+    analyse(table, out, settings, record, traces=traces, overwrite=overwrite)
