@@ -16,28 +16,32 @@ def command(
     device: Annotated[str, typer.Option(help="Such as cpu, cuda, mps; auto takes the fastest there is.")] = "auto",
     dtype: Annotated[str, typer.Option(help="float32, bfloat16, float16 or auto.")] = "auto",
     batch_size: Annotated[int, typer.Option(min=1, help="Inputs at a time.")] = 32,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N groups.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N items.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results of another dataset.")] = False,
     trust_remote_code: Annotated[
         bool, typer.Option("--trust-remote-code", help="Run Python code that comes with the model.")
     ] = False,
 ) -> None:
     """Ask models: answers, entropies and layer traces of every item. Goes on where it was interrupted."""
-    with needing("inference"):
-        from mfbayes.inference.collection import collect
     from mfbayes.datasets import read_dataset
+    from mfbayes.inference.collection import collect
+    from mfbayes.inference.sources import find_model
 
-    dataset = read_dataset(data or out / DATA_FOLDER)
-    for name in model:
-        folder = collect(
-            dataset,
-            name,
-            out=out,
-            device=device,
-            dtype=dtype,
-            batch_size=batch_size,
-            limit=limit,
-            overwrite=overwrite,
-            progress=True,
-        )
-        typer.echo(f"{name}: {folder}")
+    with needing("inference"):
+        for name in model:
+            find_model(name)
+        dataset = read_dataset(data or out / DATA_FOLDER)
+        for name in model:
+            folder = collect(
+                dataset,
+                name,
+                out=out,
+                device=device,
+                dtype=dtype,
+                batch_size=batch_size,
+                limit=limit,
+                overwrite=overwrite,
+                trust_remote_code=trust_remote_code,
+                progress=True,
+            )
+            typer.echo(f"{name}: {folder}")

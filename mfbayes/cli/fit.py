@@ -8,7 +8,7 @@ import typer
 from mfbayes.cli.analysis import Settings, analyse, check_output
 from mfbayes.cli.record import Record, relative
 from mfbayes.errors import InputError
-from mfbayes.names import BOTH_CORRECT
+from mfbayes.names import ALL, BOTH_CORRECT
 
 DEFAULT_GROUPS = 24
 
@@ -63,7 +63,8 @@ def command(
     from mfbayes.cli.study import check_models, collect_study
 
     settings.check()
-    models = check_models(model or [], out)
+    asked = model or []
+    models = check_models(asked)
     check_output(out, settings, overwrite=overwrite)
     table, traces = collect_study(
         models,
@@ -71,6 +72,7 @@ def command(
         record,
         n_groups=DEFAULT_GROUPS if groups is None else groups,
         data_seed=seed,
+        with_collected=ALL in asked,
         overwrite=overwrite,
     )
     analyse(table, out, settings, record, traces=traces, overwrite=overwrite)
