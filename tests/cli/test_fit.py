@@ -1,0 +1,133 @@
+"""`fit --trials` from a file of trials to a finished run folder, through the command line."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+type Run = Callable[..., Any]
+
+COLUMNS = (
+    "model,task,mean,median,sd,lower,upper,ci_prob,intercept_mean,slope_mean,slope_lower,slope_upper,"
+    "n_trials,n_text,n_image,n_other,tfr,status"
+).split(",")
+TRUTH = {"reader": 0.8, "arbiter": 0.0, "viewer": -0.8}
+
+
+def simulate_trials(seed: int, *, n_groups: int = 24, per_group: int = 10) -> pd.DataFrame:
+    """Trials of three models whose balance points are `TRUTH`, with slope 2.5 and group effects."""
+    rng = np.random.default_rng(seed)
+    frames = []
+    u = rng.normal(0, 0.5, n_groups)
+    for model, b in TRUTH.items():
+        group = np.repeat(np.arange(n_groups), per_group)
+        H_text, H_image = rng.lognormal(-0.5, 0.9, (2, group.size))
+        dH = 2 * (H_text - H_image) / (H_text + H_image)
+        v = rng.normal(0, 0.5, n_groups)
+        p = 1 / (1 + np.exp(-(2.5 * (b - dH) + (u + v)[group])))
+        choice = np.where(rng.random(group.size) < p, "text", "image")
+        choice[rng.random(group.size) < 0.05] = "other"
+        frames.append(
+            pd.DataFrame(
+                {"model": model, "group": group, "H_text": H_text, "H_image": H_image, "choice": choice, "mine": 1}
+            )
+        )
+    return pd.concat(frames, ignore_index=True)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run made once by a process of its own, as a user starts it."""
+    folder = tmp_path_factory.mktemp("finished")
+    simulate_trials(7).to_csv(folder / "trials.csv", index=False)
+    command = [sys.executable, "-m", "mfbayes", "fit", "--trials", "trials.csv", "--out", "run", "--seed", "3"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Report: run/report.html" in done.stdout
+    for model in TRUTH:
+        assert model in done.stdout
+    return folder
+
+
+def test_balance_points_are_recovered_and_complete(finished: Path) -> None:
+    table = pd.read_csv(finished / "run" / "balance_points.csv")
+    assert list(table.columns) == COLUMNS
+    assert list(table["status"]) == ["ok"] * 3
+    estimated = table.set_index("model")
+    for model, b in TRUTH.items():
+        row = estimated.loc[model]
+        # Four posterior sds: a miss by chance once in 16,000.
+        assert abs(row["mean"] - b) < 4 * row["sd"]
+        assert row["lower"] < row["median"] < row["upper"]
+        assert row["n_text"] + row["n_image"] + row["n_other"] == 240
+        assert row["tfr"] == pytest.approx(row["n_text"] / (row["n_text"] + row["n_image"]))
+    assert estimated.loc["viewer", "upper"] < estimated.loc["arbiter", "lower"]
+    assert estimated.loc["arbiter", "upper"] < estimated.loc["reader", "lower"]
+
+
+def test_the_folder_holds_what_the_readme_says(finished: Path) -> None:
+    run = finished / "run"
+    assert {file.name for file in run.iterdir()} == {
+        "report.html",
+        "balance_points.csv",
+        "fit.nc",
+        "trials.parquet",
+        "run.json",
+    }
+    assert "mine" in pd.read_parquet(run / "trials.parquet").columns
+    with xr.open_datatree(run / "fit.nc", engine="h5netcdf") as tree:
+        assert tree["posterior"]["balance_point"].dims == ("chain", "draw", "subject")
+    record = json.loads((run / "run.json").read_text())
+    assert record["command"] == "mfbayes fit --trials trials.csv --out run --seed 3"
+    assert record["settings"]["seed"] == 3
+    assert set(record["seconds"]) == {"fit", "report"}
+    assert str(finished) not in (run / "run.json").read_text()
+    page = (run / "report.html").read_text(encoding="utf-8")
+    for model in TRUTH:
+        assert model in page
+
+
+def test_the_same_content_is_reused_and_other_content_kept(finished: Path, tmp_path: Path, run: Run) -> None:
+    folder = Path(shutil.copytree(finished, tmp_path / "copy"))
+    fit = (folder / "run" / "fit.nc").read_bytes()
+    again = run("fit", "--trials", folder / "trials.csv", "--out", folder / "run", "--seed", 3)
+    assert again.code == 0
+    assert "used again" in again.err
+    other = run("fit", "--trials", folder / "trials.csv", "--out", folder / "run", "--seed", 4)
+    assert other.code == 2
+    assert "seed 3 there, 4 asked" in other.err
+    simulate_trials(8).to_csv(folder / "trials.csv", index=False)
+    changed = run("fit", "--trials", folder / "trials.csv", "--out", folder / "run", "--seed", 3)
+    assert changed.code == 2
+    assert "--overwrite" in changed.err
+    assert (folder / "run" / "fit.nc").read_bytes() == fit
+
+
+def test_the_report_is_built_again(finished: Path, tmp_path: Path, run: Run) -> None:
+    folder = Path(shutil.copytree(finished / "run", tmp_path / "run"))
+    before = (folder / "report.html").read_text(encoding="utf-8")
+    (folder / "report.html").unlink()
+    assert run("report", folder).code == 0
+    assert (folder / "report.html").read_text(encoding="utf-8") == before
+
+
+def test_a_full_disk_leaves_the_old_run(finished: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(finished, tmp_path / "full"))
+    before = {file.name: file.read_bytes() for file in (folder / "run").iterdir()}
+    code = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))\n"
+        "sys.argv = ['mfbayes', 'report', 'run']\n"
+        "from mfbayes.cli import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "disk is full or a size limit" in done.stderr
+    assert {file.name: file.read_bytes() for file in (folder / "run").iterdir()} == before
