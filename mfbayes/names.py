@@ -30,6 +30,9 @@ BOTH_CORRECT: Final = "both-correct"
 ALL: Final = "all"
 SUBSETS: Final = (BOTH_CORRECT, ALL)
 
+REFERENCE: Final = "reference"
+METHODS: Final = (REFERENCE,)
+
 SUBJECT: Final = "subject"
 LAYER: Final = "layer"
 STATE: Final = "state"

@@ -160,7 +160,7 @@ def label_groups(trials: pd.DataFrame) -> pd.Series:
 
 def _nest(trials: pd.DataFrame, outer: str, inner: str, *, alone: str | None = None) -> pd.Series:
     pairs = trials[[outer, inner]].drop_duplicates()
-    if len(trials[names.TASK].drop_duplicates()) == 1:
+    if len(trials[names.TASK].drop_duplicates()) <= 1:
         return trials[alone or outer]
     labels = trials[outer] + " / " + trials[inner]
     if len(labels.drop_duplicates()) != len(pairs):

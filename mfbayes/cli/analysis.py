@@ -11,14 +11,12 @@ from mfbayes._version import __version__
 from mfbayes.cli.progress import say
 from mfbayes.cli.record import Record
 from mfbayes.errors import ConvergenceError, InputError
-from mfbayes.names import BALANCE_POINTS_FILE, FIT_FILE, REPORT_FILE, SUBSETS, TRIALS_FILE
+from mfbayes.names import BALANCE_POINTS_FILE, FIT_FILE, METHODS, REPORT_FILE, SUBSETS, TRIALS_FILE
 from mfbayes.storage import hash_content, make_folder, write_with
 
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
-
-METHODS = ("reference",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,7 +144,8 @@ def analyse(
 
 
 def _fit(trials: "pd.DataFrame", settings: Settings, traces: "Mapping[str, xr.Dataset]") -> "xr.DataTree":
-    from mfbayes.fitting import add_trace_estimates, fit
+    from mfbayes.fitting import fit
+    from mfbayes.vacillation import add_trace_estimates
 
     say(f"Fitting {len(trials):,} trials of {trials['model'].nunique()} models")
     tree = fit(
@@ -157,7 +156,9 @@ def _fit(trials: "pd.DataFrame", settings: Settings, traces: "Mapping[str, xr.Da
         method=settings.method,
         progress=True,
     )
-    return add_trace_estimates(tree, trials, traces) if traces else tree
+    if traces:
+        add_trace_estimates(tree, trials, traces)
+    return tree
 
 
 def hash_trials(trials: "pd.DataFrame") -> str:

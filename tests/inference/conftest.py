@@ -8,11 +8,11 @@ import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
-    CLIPImageProcessorPil,
+    CLIPImageProcessor,
     CLIPVisionConfig,
     Idefics3Config,
     Idefics3ForConditionalGeneration,
-    Idefics3ImageProcessorPil,
+    Idefics3ImageProcessor,
     Idefics3Processor,
     LlamaConfig,
     LlavaConfig,
@@ -22,7 +22,8 @@ from transformers import (
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
     Qwen2_5_VLProcessor,
-    Qwen2VLImageProcessorPil,
+    Qwen2VLImageProcessor,
+    Qwen2VLVideoProcessor,
 )
 
 from mfbayes.data_gen.generation import generate
@@ -101,7 +102,7 @@ def save_llava(folder: Path) -> None:
         image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
     )
     roughen(LlavaForConditionalGeneration(config)).save_pretrained(folder)
-    images = CLIPImageProcessorPil(size={"height": 32, "width": 32}, do_center_crop=False)
+    images = CLIPImageProcessor(size={"height": 32, "width": 32}, do_center_crop=False)
     LlavaProcessor(
         image_processor=images,
         tokenizer=tokenizer,
@@ -141,15 +142,16 @@ def save_qwen(folder: Path) -> None:
     pixels = {"patch_size": 8, "merge_size": 2, "temporal_patch_size": 2}
     size = {"shortest_edge": 16 * 16, "longest_edge": 48 * 48}
     Qwen2_5_VLProcessor(
-        image_processor=Qwen2VLImageProcessorPil(**pixels, size=size),
+        image_processor=Qwen2VLImageProcessor(**pixels, size=size),
         tokenizer=tokenizer,
+        video_processor=Qwen2VLVideoProcessor(**pixels, size=size),
         chat_template=TEMPLATE.replace("IMAGE_MARK", "<|vision_start|><|image_pad|><|vision_end|>"),
     ).save_pretrained(folder)
 
 
 def save_idefics(folder: Path) -> None:
     tokenizer = byte_tokenizer()
-    images = Idefics3ImageProcessorPil(
+    images = Idefics3ImageProcessor(
         size={"longest_edge": 64}, max_image_size={"longest_edge": 32}, do_image_splitting=True
     )
     processor = Idefics3Processor(

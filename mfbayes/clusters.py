@@ -1,0 +1,76 @@
+"""Clusters: means and their intervals where the trials of one item group resemble each other."""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import norm
+
+type Floats = NDArray[np.float64]
+type Indices = NDArray[np.int64]
+
+N_RESAMPLES = 1000
+
+
+def resample_groups(n_groups: int, *, rng: np.random.Generator, n_resamples: int = N_RESAMPLES) -> Floats:
+    """How often each group is drawn when groups are drawn with replacement; shape (n_resamples, n_groups)."""
+    return rng.multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=n_resamples).astype(np.float64)
+
+
+def bound_means(
+    values: Floats, *, group: Indices, column: Indices, n_columns: int, ci_prob: float, rng: np.random.Generator
+) -> tuple[Floats, Floats, Floats, Indices]:
+    """Means of several columns with equal-tailed intervals from one bootstrap over groups.
+
+    Parameters
+    ----------
+    values : ndarray, shape (n_trials,)
+        What is averaged.
+    group, column : ndarray of int, shape (n_trials,)
+        Group of each trial, and the column (bin, tier, region) that it belongs to.
+    n_columns : int
+        Number of columns.
+    ci_prob : float
+        Probability of the intervals.
+    rng : numpy.random.Generator
+        Source of randomness.
+
+    Returns
+    -------
+    mean, lower, upper, n : ndarray, shape (n_columns,)
+        NaN where a column is empty; bounds NaN also where it has a single group, of which no
+        resampling can tell how groups differ.
+    """
+    codes, index = np.unique(group, return_inverse=True)
+    sums, counts = np.zeros((codes.size, n_columns)), np.zeros((codes.size, n_columns))
+    np.add.at(sums, (index, column), values)
+    np.add.at(counts, (index, column), 1.0)
+    n = counts.sum(axis=0)
+    mean = _divide(sums.sum(axis=0), n)
+    lower, upper = np.full(n_columns, np.nan), np.full(n_columns, np.nan)
+    weights = resample_groups(codes.size, rng=rng) if codes.size else np.zeros((0, 0))
+    means = _divide(weights @ sums, weights @ counts)
+    tails = [(1 - ci_prob) / 2, (1 + ci_prob) / 2]
+    for position in np.flatnonzero((counts > 0).sum(axis=0) > 1):
+        drawn = means[:, position]
+        lower[position], upper[position] = np.quantile(drawn[~np.isnan(drawn)], tails)
+    return mean, lower, upper, n.astype(np.int64)
+
+
+def bound_shares(
+    hits: Floats, *, group: Indices, column: Indices, n_columns: int, ci_prob: float, rng: np.random.Generator
+) -> tuple[Floats, Floats, Floats, Indices]:
+    """`bound_means` of 0s and 1s, honest where every trial agrees.
+
+    There the bootstrap has no spread; Wilson's interval takes its place, with one observation a group.
+    """
+    mean, lower, upper, n = bound_means(hits, group=group, column=column, n_columns=n_columns, ci_prob=ci_prob, rng=rng)
+    for position in np.flatnonzero((n > 0) & ((mean == 0) | (mean == 1))):
+        n_groups = np.unique(group[column == position]).size
+        reach = norm.ppf((1 + ci_prob) / 2) ** 2
+        width = reach / (n_groups + reach)
+        lower[position], upper[position] = (0.0, width) if mean[position] == 0 else (1 - width, 1.0)
+    return mean, lower, upper, n
+
+
+def _divide(numerator: Floats, denominator: Floats) -> Floats:
+    quotient: Floats = np.divide(numerator, denominator, out=np.full(numerator.shape, np.nan), where=denominator > 0)
+    return quotient
