@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -267,26 +267,16 @@ RUN = {
 }
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def build_tree() -> Callable[..., xr.DataTree]:
     return simulate
 
 
-@pytest.fixture
-def five() -> tuple[Case, ...]:
-    return FIVE
-
-
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_case() -> Callable[..., Case]:
     return Case
 
 
-@pytest.fixture
-def change() -> Callable[..., Case]:
-    return replace
-
-
-@pytest.fixture
+@pytest.fixture(scope="session")
 def run_record() -> dict[str, Any]:
     return dict(RUN)

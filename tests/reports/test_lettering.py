@@ -1,5 +1,7 @@
 """Names in drawings: shortened so that they still fit and still differ."""
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -40,6 +42,6 @@ def test_shared_parts_are_cut_at_separators_only() -> None:
 def test_spread_labels_keep_their_gap_and_order(wanted: list[float], gap: float) -> None:
     placed = spread(wanted, gap=gap, low=0, high=200)
     ranked = sorted(zip(wanted, placed, strict=True), key=lambda pair: pair[0])
-    steps = [b[1] - a[1] for a, b in zip(ranked, ranked[1:], strict=False) if b[0] > a[0]]
+    steps = [b[1] - a[1] for a, b in pairwise(ranked) if b[0] > a[0]]
     assert all(step >= gap - 1e-6 for step in steps)
     assert min(placed) >= -1e-6

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import xarray as xr
 
-from mfbayes.reports.evidence import Evidence, read_evidence
+from mfbayes.reports.evidence import read_evidence
 from mfbayes.reports.forest import readings_title
 from mfbayes.reports.verdict import judge, plain
 
@@ -54,7 +54,7 @@ CASES: list[tuple[list[tuple[Any, ...]], str]] = [
     ([("a", 0.5), ("b", 0.49), ("c", -0.5)], "a and b lean furthest to the text, c to the image."),
     (
         [("a", 0.5), ("b", 0.49), ("c", 0.51), ("d", -0.5)],
-        "three models lean furthest to the text, d to the image.",
+        "Three models lean furthest to the text, d to the image.",
     ),
     (
         [("a", 0.12), ("b", 0.04, {"sd": 0.09}), ("c", -0.04)],
@@ -99,7 +99,7 @@ CASES: list[tuple[list[tuple[Any, ...]], str]] = [
 
 @pytest.mark.parametrize(("models", "expected"), CASES)
 def test_headline(headline: Callable[..., str], models: list[tuple[Any, ...]], expected: str) -> None:
-    assert headline(*models) == expected[:1].upper() + expected[1:] if expected.startswith("three") else expected
+    assert headline(*models) == expected
 
 
 def test_no_verdict_without_convergence(build_tree: Callable[..., xr.DataTree]) -> None:
@@ -132,11 +132,7 @@ def test_lede_names_what_cannot_be_placed(
     assert "told apart with probability > 0.99" in lede
 
 
-def evidence_of(tree: xr.DataTree) -> Evidence:
-    return read_evidence(tree)
-
-
 def test_forest_title_counts_readings(build_tree: Callable[..., xr.DataTree], make_case: Callable[..., Any]) -> None:
     cases = [make_case("a", 0.5), make_case("b", -0.5), make_case("c", -0.6), make_case("d", 0.1, sd=0.3)]
-    title = readings_title(evidence_of(build_tree(cases)).subjects)
+    title = readings_title(read_evidence(build_tree(cases)).subjects)
     assert title == "Of four models, one leans to the text, two lean to the image and one cannot be placed"

@@ -1,0 +1,176 @@
+"""What a fit found, as the page reads it: one `Subject` a model and task, and the finished estimates beside."""
+
+import json
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import xarray as xr
+
+from mfbayes.errors import InputError
+from mfbayes.reports.lettering import without_shared
+from mfbayes.reports.palette import look
+
+type Reading = Literal["text", "image", "even", "unclear", "none"]
+
+ZONE = 0.1
+"""Half-width of the zone of practical equivalence: |b| below it is no preference worth the name."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One model on one task, with the numbers of its row of `balance_points`.
+
+    `name` is the model's name in drawings and headlines: long names lose what all of them share.
+    """
+
+    key: str
+    model: str
+    name: str
+    task: str
+    colour: int
+    shape: str
+    status: str
+    law: str
+    median: float
+    lower: float
+    upper: float
+    slope: float
+    slope_lower: float
+    slope_upper: float
+    free_slope: float
+    n_trials: int
+    n_text: int
+    n_image: int
+    n_other: int
+    tfr: float
+    tfr_lower: float
+    tfr_upper: float
+
+    @property
+    def located(self) -> bool:
+        """Whether a balance point can be named: both sides chosen, within the observed dH, and the law holds."""
+        return self.status == "ok" and self.law == "falls"
+
+    @property
+    def reading(self) -> Reading:
+        """Which side the model leans to, judged by its whole interval."""
+        if not self.located:
+            return "none"
+        if self.lower >= -ZONE and self.upper <= ZONE:
+            return "even"
+        if self.lower > 0:
+            return "text"
+        return "image" if self.upper < 0 else "unclear"
+
+    @property
+    def only_side(self) -> str:
+        """The side a one-sided model always chose."""
+        return "text" if self.n_text else "image"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Subjects in the order the page shows them, and the estimates by name."""
+
+    subjects: tuple[Subject, ...]
+    tasks: tuple[str, ...]
+    estimates: dict[str, xr.Dataset]
+    attributes: dict[str, Any]
+    converged: bool
+
+    @property
+    def several_tasks(self) -> bool:
+        """Whether names must also say the task."""
+        return len(self.tasks) > 1
+
+    @property
+    def level(self) -> str:
+        """The probability of the intervals, as text: "95 %"."""
+        share = 100 * float(self.attributes.get("ci_prob", 0.95))
+        return f"{share:g}\N{NO-BREAK SPACE}%"
+
+    @property
+    def notes(self) -> list[str]:
+        """What the fit has to say about its data."""
+        stored = self.attributes.get("notes", [])
+        notes = json.loads(stored) if isinstance(stored, str) else stored
+        return [str(note) for note in np.atleast_1d(np.asarray(notes, dtype=object))]
+
+    def of_task(self, task: str) -> list[Subject]:
+        """Subjects of one task, in page order."""
+        return [subject for subject in self.subjects if subject.task == task]
+
+    def table(self, name: str) -> xr.Dataset | None:
+        """The estimates of that name, or nothing where the data could not give them."""
+        return self.estimates.get(name)
+
+
+def read_evidence(tree: xr.DataTree) -> Evidence:
+    """Read the finished estimates of a fit.
+
+    Raises
+    ------
+    InputError
+        Where the tree has no `/estimates/balance_points`.
+    """
+    if "estimates" not in tree.children or "balance_points" not in tree["estimates"].children:
+        found = ", ".join(sorted(tree.children)) or "nothing"
+        raise InputError(
+            f"Expected a fit with the node /estimates/balance_points, found {found}. Fit the trials again "
+            "with `mfbayes fit`."
+        )
+    nodes = tree["estimates"].children
+    estimates = {str(name): node.to_dataset(inherit=False) for name, node in nodes.items()}
+    checks = estimates.get("convergence")
+    passed = True if checks is None else bool(checks.attrs.get("passed", True))
+    converged = passed and tree.attrs.get("status", "ok") != "not-converged"
+    subjects = _read_subjects(estimates["balance_points"], converged=converged)
+    tasks = tuple(dict.fromkeys(subject.task for subject in subjects))
+    return Evidence(subjects, tasks, estimates, {str(key): value for key, value in tree.attrs.items()}, converged)
+
+
+def _read_subjects(points: xr.Dataset, *, converged: bool) -> tuple[Subject, ...]:
+    rows = {name: points[name].values for name in points.variables}
+    keys = [str(key) for key in rows["subject"]]
+    models = [str(model) for model in rows.get("model", keys)]
+    tasks = [str(task) for task in rows.get("task", [""] * len(keys))]
+    task_order = list(dict.fromkeys(tasks))
+    medians = np.nan_to_num(rows["median"].astype(float), nan=-np.inf)
+    order = sorted(range(len(keys)), key=lambda i: (task_order.index(tasks[i]), -medians[i], keys[i]))
+    short = without_shared(list(dict.fromkeys(models)))
+    looks = {model: look(i) for i, model in enumerate(dict.fromkeys(models[i] for i in order))}
+
+    def real(name: str, i: int) -> float:
+        return float(rows[name][i]) if name in rows else float("nan")
+
+    def whole(name: str, i: int) -> int:
+        return int(rows[name][i]) if name in rows else 0
+
+    return tuple(
+        Subject(
+            key=keys[i],
+            model=models[i],
+            name=short[models[i]],
+            task=tasks[i],
+            colour=looks[models[i]][0],
+            shape=looks[models[i]][1],
+            status=(str(rows["status"][i]) if "status" in rows else "ok") if converged else "not-converged",
+            law=str(rows["law"][i]) if "law" in rows else "falls",
+            median=real("median", i),
+            lower=real("lower", i),
+            upper=real("upper", i),
+            slope=real("slope_mean", i),
+            slope_lower=real("slope_lower", i),
+            slope_upper=real("slope_upper", i),
+            free_slope=real("free_slope", i),
+            n_trials=whole("n_trials", i),
+            n_text=whole("n_text", i),
+            n_image=whole("n_image", i),
+            n_other=whole("n_other", i),
+            tfr=real("tfr", i),
+            tfr_lower=real("tfr_lower", i),
+            tfr_upper=real("tfr_upper", i),
+        )
+        for i in order
+    )

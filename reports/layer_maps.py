@@ -1,0 +1,181 @@
+"""Where in the layers a model commits: mean logit difference by layer and relative uncertainty."""
+
+from collections import defaultdict
+
+import numpy as np
+import xarray as xr
+from markupsafe import Markup
+from numpy.typing import NDArray
+
+from mfbayes.reports.axes import draw_x_axis
+from mfbayes.reports.evidence import Evidence, Subject
+from mfbayes.reports.figures import Drawing, Figure, Key, Panel, Table
+from mfbayes.reports.numerals import decimal, numeral
+from mfbayes.reports.palette import LIGHT_DIVERGING, ramp_step
+from mfbayes.reports.svg import Canvas, Scale
+
+AMBIGUOUS = 0.5
+"""Half-width in dH of the ambiguous region around the balance point."""
+
+
+def draw_layer_maps(evidence: Evidence) -> Figure | None:
+    """Draw a map of layers against dH for each model, or nothing without traces."""
+    table = evidence.table("layer_map")
+    if table is None:
+        return None
+    subjects = [s for s in evidence.subjects if s.key in set(table["subject"].values.tolist())]
+    panels = tuple(_panel(table, s) for s in subjects)
+    caption = (
+        "Rows: decoder layers, the last on top; columns: bins of dH. Colour: mean logit of the text "
+        "answer minus that of the image answer, read through the logit lens; the last layer is "
+        "the model's own output. Each map has its own scale, its end printed beside the name. Dashed: "
+        "the balance point."
+    )
+    alt = "Maps of the mean logit difference over layers and relative uncertainty. " + " ".join(
+        f"{s.key}: {_describe(table, s)}." for s in subjects
+    )
+    keys = (Key(_ramp(), "mean logit difference, from the image (orange) to the text (blue)"),)
+    return Figure(
+        "layers",
+        _title(table, subjects),
+        alt,
+        panels,
+        (_data(table, subjects),),
+        caption=caption,
+        grid="maps",
+        keys=keys,
+    )
+
+
+def _values(table: xr.Dataset, subject: Subject) -> NDArray[np.float64]:
+    """Mean logit difference, shape (layer, bin), without the padding of models with fewer layers."""
+    own = table["mean"].sel(subject=subject.key).transpose("layer", "bin").values.astype(float)
+    if "n_layers" in table:
+        own = own[: int(table["n_layers"].sel(subject=subject.key))]
+    return own
+
+
+def _panel(table: xr.Dataset, subject: Subject) -> Panel:
+    values = _values(table, subject)
+    largest = float(np.nanmax(np.abs(values))) if np.isfinite(values).any() else float("nan")
+    return Panel(
+        (Drawing(_draw(table, subject, values, largest)),), subject=subject, aside=f"±{decimal(largest, digits=1)}"
+    )
+
+
+def _edges(table: xr.Dataset, subject: Subject) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    lower, upper = (
+        (table[name].sel(subject=subject.key) if "subject" in table[name].dims else table[name]).values.astype(float)
+        for name in ("dH_lower", "dH_upper")
+    )
+    return lower, upper
+
+
+def _draw(table: xr.Dataset, subject: Subject, values: NDArray[np.float64], largest: float) -> Markup:
+    n_layers = values.shape[0]
+    canvas = Canvas(172, 182)
+    lower, upper = _edges(table, subject)
+    x = Scale(float(np.nanmin(lower)), float(np.nanmax(upper)), 22, 168)
+    y = Scale(0, n_layers, 136, 6)
+    canvas.rectangle(x.start, y.end, x.end - x.start, y.start - y.end, "nodata")
+    strips: dict[int, list[str]] = defaultdict(list)
+    for layer in range(n_layers):
+        for i in np.flatnonzero(np.isfinite(values[layer])):
+            left, right = x(lower[i]), x(upper[i])
+            top, bottom = y(layer + 1), y(layer)
+            step = ramp_step(values[layer, i] / largest if largest > 0 else 0.0)
+            # A third of a pixel of overlap hides the seams between neighbouring cells.
+            strips[step].append(f"M{left:.1f} {top:.1f}H{right + 0.3:.1f}V{bottom + 0.3:.1f}H{left:.1f}Z")
+    for step in sorted(strips):
+        canvas.path("".join(strips[step]), f"q{step}")
+    if subject.located and x.holds(subject.median):
+        canvas.line((x(subject.median), y.end - 3), (x(subject.median), y.start + 3), "balance")
+    for layer in sorted({1, n_layers}):
+        canvas.text(17, (y(layer) + y(layer - 1)) / 2 + 4, str(layer), "tick", anchor="end")
+    draw_x_axis(canvas, x, top=y.end, bottom=y.start, label="dH", ticks=3, grid=False)
+    return canvas.markup()
+
+
+def _ramp() -> Markup:
+    canvas = Canvas(132, 12)
+    for step in range(len(LIGHT_DIVERGING)):
+        canvas.rectangle(12 * step, 0, 12.3, 12, f"q{step}")
+    return canvas.markup("ramp")
+
+
+def commit_layers(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """First layer from which the sign stays that of the last layer, shape (bin,), NaN where nothing is known.
+
+    Examples
+    --------
+    >>> commit_layers(np.array([[1.0, -1.0], [-1.0, -2.0], [2.0, -3.0]]))
+    array([3., 1.])
+    """
+    layers = np.full(values.shape[1], np.nan)
+    for i in range(values.shape[1]):
+        signs = np.sign(values[:, i])
+        if not np.isfinite(signs).all():
+            continue
+        differing = np.flatnonzero(signs != signs[-1])
+        layers[i] = differing[-1] + 2 if differing.size else 1
+    return layers
+
+
+def _commitment(table: xr.Dataset, subject: Subject) -> tuple[float, float]:
+    """Median commit layer of ambiguous and of clear bins, as shares of the model's depth."""
+    values = _values(table, subject)
+    lower, upper = _edges(table, subject)
+    layers = commit_layers(values) / values.shape[0]
+    near = np.abs((lower + upper) / 2 - subject.median) < AMBIGUOUS
+    known = np.isfinite(layers)
+    if not (known & near).any() or not (known & ~near).any():
+        return float("nan"), float("nan")
+    return float(np.median(layers[known & near])), float(np.median(layers[known & ~near]))
+
+
+def _title(table: xr.Dataset, subjects: list[Subject]) -> str:
+    pairs = [_commitment(table, s) for s in subjects if s.located]
+    compared = [(near, clear) for near, clear in pairs if np.isfinite(near) and np.isfinite(clear)]
+    if not compared:
+        return "How the decision forms over the layers"
+    earlier = sum(clear < near for near, clear in compared)
+    if earlier == len(compared):
+        who = "in every model" if len(compared) > 1 else "than ambiguous ones"
+        return (
+            f"Clear cases settle on a side in earlier layers, {who}"
+            if len(compared) > 1
+            else f"Clear cases settle on a side in earlier layers {who}"
+        )
+    if not earlier:
+        return "Clear cases do not settle on a side in earlier layers than ambiguous ones"
+    return f"Clear cases settle on a side in earlier layers in {numeral(earlier)} of {numeral(len(compared))} models"
+
+
+def _describe(table: xr.Dataset, subject: Subject) -> str:
+    near, clear = _commitment(table, subject)
+    last = _values(table, subject)[-1]
+    ends = last[np.isfinite(last)]
+    if ends.size == 0:
+        return "no data"
+    course = (
+        f"last layer from {decimal(float(ends[0]), digits=1)} at the lowest dH to "
+        f"{decimal(float(ends[-1]), digits=1)} at the highest"
+    )
+    if not np.isfinite(near):
+        return course
+    return (
+        f"{course}; median depth at which the sign settles {decimal(clear)} in clear and "
+        f"{decimal(near)} in ambiguous bins"
+    )
+
+
+def _data(table: xr.Dataset, subjects: list[Subject]) -> Table:
+    head = ["Model", "Layer", *(f"dH bin {i + 1}" for i in range(table.sizes["bin"]))]
+    rows = []
+    for s in subjects:
+        values = _values(table, s)
+        rows += [
+            [s.key, str(layer + 1), *(decimal(v, digits=1) for v in values[layer].tolist())]
+            for layer in range(len(values))
+        ]
+    return Table.of("Mean logit difference (text minus image) by layer and bin of dH", head, rows)
