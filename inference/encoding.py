@@ -1,0 +1,167 @@
+"""Prompts as tensors: each image preprocessed once for all its prompts, and padded batches."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+from PIL import Image
+
+from mfbayes.errors import InputError
+from mfbayes.inference.prompts import Prompt, conversation
+
+type ImageTensors = dict[str, torch.Tensor]
+
+_NOT_FOR_THE_MODEL: Final = {"num_crops", "rows", "cols"}
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A prompt as the model takes it.
+
+    Attributes
+    ----------
+    prompt : Prompt
+    sequences : dict
+        Values of one entry a token, such as `input_ids` and `mm_token_type_ids`.
+    image : dict
+        Tensors of its image, shared by all prompts about it; empty for text alone.
+    """
+
+    prompt: Prompt
+    sequences: dict[str, list[int]]
+    image: ImageTensors
+
+    @property
+    def length(self) -> int:
+        """Number of tokens."""
+        return len(self.sequences["input_ids"])
+
+    @property
+    def signature(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
+        """Shapes that must agree within a batch."""
+        return tuple(sorted((name, tuple(tensor.shape[1:])) for name, tensor in self.image.items()))
+
+    def extended(self, tokens: Sequence[int]) -> "Encoded":
+        """The same prompt with tokens of the answer after it."""
+        more = {name: [0] * len(tokens) for name in self.sequences}
+        more |= {"input_ids": list(tokens), "attention_mask": [1] * len(tokens)}
+        longer = {name: values + more[name] for name, values in self.sequences.items()}
+        return Encoded(self.prompt, longer, self.image)
+
+
+class _PreparedImage:
+    """Stands in for an image processor and gives back, as often as asked, one image's finished tensors."""
+
+    def __init__(self, processor: Any, image: Image.Image) -> None:
+        self._processor = processor
+        self._image = image
+        self.features: dict[str, Any] | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._processor, name)
+
+    def __call__(self, images: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        nested = isinstance(images, (list, tuple)) and isinstance(images[0], (list, tuple))
+        if self.features is None:
+            single = [[self._image]] if nested else [self._image]
+            self.features = dict(self._processor(single, *args, **{**kwargs, "return_tensors": "pt"}))
+        return {name: _repeat(value, len(images)) for name, value in self.features.items()}
+
+
+def _repeat(value: Any, times: int) -> Any:
+    return torch.cat([value] * times) if isinstance(value, torch.Tensor) else list(value) * times
+
+
+class Encoder:
+    """Turns prompts into tensors with a model's own processor and chat template.
+
+    Parameters
+    ----------
+    processor
+        As loaded by `AutoProcessor`.
+    """
+
+    def __init__(self, processor: Any) -> None:
+        self._processor = processor
+        self._tokenizer = processor.tokenizer
+
+    @property
+    def pad_token(self) -> int:
+        """Id that fills rows; it is masked, so any will do."""
+        tokenizer = self._tokenizer
+        return next((i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id) if i is not None), 0)
+
+    def render(self, prompt: Prompt) -> str:
+        """A prompt in the words of the chat template, up to where the answer begins."""
+        rendered: str = self._processor.apply_chat_template(
+            conversation(prompt), add_generation_prompt=True, tokenize=False
+        )
+        return rendered
+
+    def encode_texts(self, prompts: Sequence[Prompt]) -> list[Encoded]:
+        """Encode prompts without an image."""
+        return self._encode(prompts, self._processor(**self._texts(prompts)), {})
+
+    def encode_image(self, prompts: Sequence[Prompt], image: Image.Image) -> list[Encoded]:
+        """Encode all prompts about one image, which is preprocessed once."""
+        own = self._processor.image_processor
+        prepared = _PreparedImage(own, image)
+        self._processor.image_processor = prepared
+        try:
+            output = self._processor(images=[[image]] * len(prompts), **self._texts(prompts))
+        finally:
+            self._processor.image_processor = own
+        features = prepared.features or {}
+        tensors = {name: value for name, value in features.items() if isinstance(value, torch.Tensor)}
+        kept = {name: value for name, value in tensors.items() if name in output and name not in _NOT_FOR_THE_MODEL}
+        return self._encode(prompts, output, kept)
+
+    def _texts(self, prompts: Sequence[Prompt]) -> dict[str, Any]:
+        rendered = [self.render(prompt) for prompt in prompts]
+        arguments: dict[str, Any] = {"text": rendered, "padding": False}
+        bos = self._tokenizer.bos_token
+        # A template that writes the first token itself must not get a second one.
+        if bos is not None and rendered[0].startswith(bos):
+            arguments["add_special_tokens"] = False
+        return arguments
+
+    def _encode(self, prompts: Sequence[Prompt], output: Any, image: ImageTensors) -> list[Encoded]:
+        rows = {name: values for name, values in output.items() if name not in image}
+        lengths = [len(ids) for ids in rows["input_ids"]]
+        names = [
+            name
+            for name, values in rows.items()
+            if isinstance(values, list) and [len(row) for row in values if isinstance(row, list)] == lengths
+        ]
+        return [
+            Encoded(prompt, {name: list(rows[name][index]) for name in names}, image)
+            for index, prompt in enumerate(prompts)
+        ]
+
+    def batches(self, encoded: Iterable[Encoded], *, size: int) -> Iterator[list[Encoded]]:
+        """Prompts of like shape and length together, at most `size` a batch."""
+        groups: dict[Any, list[Encoded]] = {}
+        for entry in encoded:
+            groups.setdefault((bool(entry.prompt.answers), entry.signature), []).append(entry)
+        for group in groups.values():
+            ordered = sorted(group, key=lambda entry: entry.length)
+            for start in range(0, len(ordered), size):
+                yield ordered[start : start + size]
+
+    def pad(self, batch: Sequence[Encoded], *, device: torch.device, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+        """Tensors of a batch, padded on the right, pixels in the model's precision."""
+        width = max(entry.length for entry in batch)
+        fill = {"input_ids": self.pad_token}
+        tensors: dict[str, torch.Tensor] = {}
+        for name in batch[0].sequences:
+            rows = [entry.sequences[name] for entry in batch]
+            padded = [row + [fill.get(name, 0)] * (width - len(row)) for row in rows]
+            tensors[name] = torch.tensor(padded, device=device)
+        for name in batch[0].image:
+            try:
+                joined = torch.cat([entry.image[name] for entry in batch]).to(device)
+            except RuntimeError as error:
+                raise InputError(f"Images of these sizes cannot be asked in one batch ({error}).") from error
+            tensors[name] = joined.to(dtype) if joined.is_floating_point() else joined
+        return tensors

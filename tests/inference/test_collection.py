@@ -1,0 +1,211 @@
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mfbayes.datasets import Dataset
+from mfbayes.errors import InputError
+from mfbayes.inference import collection
+from mfbayes.inference.collection import COLLECTION_FILE, collect
+from mfbayes.inference.inventory import list_models
+from mfbayes.inference.sources import find_model
+from mfbayes.names import STATE_CODES
+from mfbayes.storage import hash_file
+from mfbayes.traces import read_traces
+
+COLUMNS = {
+    *("model", "task", "group", "item", "kind", "d_text", "d_image", "H_text", "H_image", "choice"),
+    *("text_correct", "image_correct", "answer_text", "answer_image", "answer_both", "text_answer", "image_answer"),
+    *(
+        f"{what}_{side}_{given}"
+        for what in ("logit", "p")
+        for side in ("text", "image")
+        for given in ("text_only", "image_only", "both")
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def collected(tmp_path_factory: pytest.TempPathFactory, dataset: Dataset, model_folders: dict[str, Path]) -> Path:
+    return collect(dataset, str(model_folders["llava"]), out=tmp_path_factory.mktemp("out"), device="cpu")
+
+
+def snapshot(folder: Path) -> dict[str, tuple[str, int]]:
+    return {p.name: (hash_file(p), p.stat().st_mtime_ns) for p in folder.iterdir() if p.is_file()}
+
+
+def test_trials_have_every_item_and_column(collected: Path, dataset: Dataset) -> None:
+    trials = pd.read_parquet(collected / "trials.parquet")
+    assert set(trials.columns) == COLUMNS
+    assert list(trials["item"]) == list(dataset.manifest["item"])
+    assert trials["choice"].isin(["text", "image", "other"]).all()
+    assert trials["H_text"].dtype == trials["H_image"].dtype == np.float64
+    assert (trials[["H_text", "H_image"]] > 0).all(axis=None)
+    assert trials.filter(regex="^p_").to_numpy().max() <= 1
+    assert not (collected / "parts").exists()
+
+
+def test_unimodal_answers_are_shared(collected: Path) -> None:
+    trials = pd.read_parquet(collected / "trials.parquet")
+    assert (trials.groupby(["group", "d_image"])["H_image"].nunique() == 1).all()
+    assert (trials.groupby(["group", "d_text"])["H_text"].nunique() == 1).all()
+    assert trials["logit_text_both"].nunique() > 0.9 * len(trials)
+
+
+def test_correctness_and_choice_follow_the_answers(collected: Path) -> None:
+    trials = pd.read_parquet(collected / "trials.parquet")
+    assert (trials.loc[trials["text_correct"], "answer_text"] == trials.loc[trials["text_correct"], "text_answer"]).all()
+    for side in ("text", "image"):
+        chosen = trials[trials["choice"] == side]
+        assert (chosen[f"p_{side}_both"] > 0).all()
+
+
+def test_traces_end_in_the_models_own_logits(collected: Path) -> None:
+    trials = pd.read_parquet(collected / "trials.parquet").set_index("item")
+    traces = read_traces(collected / "traces.nc")
+    assert list(traces["item"].to_numpy()) == list(trials.index)
+    assert traces.sizes["layer"] == 4
+    difference = trials["logit_text_both"] - trials["logit_image_both"]
+    np.testing.assert_allclose(traces["logit_difference"].isel(layer=-1), difference, atol=1e-4)
+    last = trials["choice"].map(STATE_CODES).to_numpy()
+    states = traces["state"].isel(layer=-1).to_numpy()
+    # Where several tokens had to be read before the answer showed, the lens saw neither.
+    assert np.isin(states[states != last], [-1]).all()
+
+
+def test_same_content_is_reused_without_loading(
+    collected: Path, dataset: Dataset, model_folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: object) -> None:
+        raise AssertionError("asked again")
+
+    monkeypatch.setattr(collection, "_ask", refuse)
+    before = snapshot(collected)
+    again = collect(dataset, str(model_folders["llava"]), out=collected.parent.parent)
+    assert again == collected
+    assert snapshot(collected) == before
+    with pytest.raises(AssertionError, match="asked again"):
+        collect(dataset, str(model_folders["llava"]), out=collected.parent.parent / "elsewhere")
+
+
+def test_other_content_is_refused_and_harms_nothing(
+    collected: Path, dataset: Dataset, model_folders: dict[str, Path]
+) -> None:
+    before, out = snapshot(collected), collected.parent.parent
+    with pytest.raises(InputError, match=r"other items.*--overwrite"):
+        collect(dataset, str(model_folders["llava"]), out=out, limit=8)
+    with pytest.raises(InputError, match="dtype float32 instead of bfloat16"):
+        collect(dataset, str(model_folders["llava"]), out=out, dtype="bfloat16")
+    assert snapshot(collected) == before
+
+
+def test_overwrite_replaces_only_when_finished(
+    tmp_path: Path, dataset: Dataset, model_folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = str(model_folders["llava"])
+    folder = collect(dataset, name, out=tmp_path, limit=4)
+    before = snapshot(folder)
+
+    def stop(*args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(collection, "_finish", stop)
+        with pytest.raises(OSError, match="No space"):
+            collect(dataset, name, out=tmp_path, limit=5, overwrite=True)
+    assert snapshot(folder) == before
+    assert collect(dataset, name, out=tmp_path, limit=4) == folder
+    collect(dataset, name, out=tmp_path, limit=5, overwrite=True)
+    assert len(pd.read_parquet(folder / "trials.parquet")) == 5
+
+
+def test_files_that_do_not_belong_together_are_collected_again(
+    tmp_path: Path, dataset: Dataset, model_folders: dict[str, Path]
+) -> None:
+    name = str(model_folders["llava"])
+    folder = collect(dataset, name, out=tmp_path, limit=4)
+    whole = (folder / "trials.parquet").read_bytes()
+    (folder / "trials.parquet").write_bytes(whole[:-10])
+    collect(dataset, name, out=tmp_path, limit=4)
+    assert len(pd.read_parquet(folder / "trials.parquet")) == 4
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from mfbayes.inference.collection import collect
+collect(Path(sys.argv[1]), sys.argv[2], out=Path(sys.argv[3]), device="cpu", batch_size=8)
+"""
+
+
+def start(dataset: Dataset, model: Path, out: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", SCRIPT, str(dataset.path), str(model), str(out)])
+
+
+def test_killed_collection_goes_on_and_ends_the_same(
+    tmp_path: Path, dataset: Dataset, model_folders: dict[str, Path]
+) -> None:
+    name = str(model_folders["llava"])
+    whole = collect(dataset, name, out=tmp_path / "whole", device="cpu", batch_size=8)
+    process = start(dataset, model_folders["llava"], tmp_path / "killed")
+    folder = tmp_path / "killed" / "collected" / whole.name
+    deadline = time.monotonic() + 120
+    while len(list(folder.glob("parts/*/*.parquet"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (folder / COLLECTION_FILE).exists()
+    assert collect(dataset, name, out=tmp_path / "killed", device="cpu", batch_size=8) == folder
+    record = json.loads((folder / COLLECTION_FILE).read_text())
+    assert 0 < record["prompts_asked_by_last_call"] < record["prompts"]
+    trials = [pd.read_parquet(place / "trials.parquet") for place in (whole, folder)]
+    pd.testing.assert_frame_equal(*trials, rtol=1e-5)
+    states = [read_traces(place / "traces.nc")["state"].to_numpy() for place in (whole, folder)]
+    np.testing.assert_array_equal(*states)
+
+
+def test_record_says_how_and_hides_where(collected: Path) -> None:
+    text = (collected / COLLECTION_FILE).read_text()
+    record: dict[str, Any] = json.loads(text)
+    assert record["dtype"] == "float32"
+    assert record["n_items"] == 112
+    assert record["prompts"] == 2 * (3 + 14 + 56)
+    assert str(collected.parent.parent) not in text
+    assert os.uname().nodename not in text
+
+
+def test_overflow_names_the_item(tmp_path: Path, dataset: Dataset, model_folders: dict[str, Path]) -> None:
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    broken = tmp_path / "broken"
+    shutil.copytree(model_folders["llava"], broken)
+    weights = load_file(broken / "model.safetensors")
+    # Only image inputs overflow: the text-only prompts come first and pass.
+    weights["lm_head.weight"][7] = torch.nan
+    save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InputError, match="not finite|lens does not show"):
+        collect(dataset, str(broken), out=tmp_path / "out")
+
+
+def test_inventory_tells_collected_from_unfinished(
+    tmp_path: Path, dataset: Dataset, model_folders: dict[str, Path]
+) -> None:
+    folder = collect(dataset, str(model_folders["llava"]), out=tmp_path, limit=4)
+    (tmp_path / "collected" / "org--half" / "parts").mkdir(parents=True)
+    (tmp_path / "collected" / "stray").mkdir()
+    entries = {entry.name: entry for entry in list_models(tmp_path) if entry.where != "embedded"}
+    name = find_model(str(model_folders["llava"])).name
+    assert set(entries) == {name, "org/half"}
+    assert entries[name][1:] == ("local", "collected", 4, folder)
+    assert entries["org/half"].status == "unfinished"
+    assert all(entry.where == "embedded" for entry in list_models(tmp_path / "nowhere"))
