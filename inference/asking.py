@@ -179,9 +179,7 @@ class Asker:
         return [str(decode(ids, skip_special_tokens=True)) for ids in tokens]
 
     def _is_over(self, ids: Sequence[int], decode: Any) -> bool:
-        return ids[-1] in self._ends or is_complete(
-            decode(ids, skip_special_tokens=True), n_words=self.tokens.n_words
-        )
+        return ids[-1] in self._ends or is_complete(decode(ids, skip_special_tokens=True), n_words=self.tokens.n_words)
 
 
 def entropy(logits: torch.Tensor) -> torch.Tensor:

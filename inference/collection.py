@@ -1,6 +1,5 @@
 """Collects a model's answers, entropies and layer traces on a dataset; goes on where it was stopped."""
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -195,7 +194,7 @@ def _finish(
     write_item_traces(staged / TRACES_FILE, plan, responses)
     files = {name: hash_file(staged / name) for name in (TRIALS_FILE, TRACES_FILE)}
     for name in files:
-        os.replace(staged / name, folder / name)
+        (staged / name).replace(folder / name)
     write_json(
         folder / COLLECTION_FILE,
         {

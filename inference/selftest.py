@@ -30,7 +30,8 @@ def check_model(asker: Asker, loaded: LoadedModel, *, answers: tuple[str, str], 
     Raises
     ------
     InputError
-        If the lens or a batch gives other logits than the model itself, or images do not matter.
+        If logits are not finite, the lens or a batch gives other ones than the model itself, or images do not
+        matter.
     """
     rng = np.random.default_rng(0)
     noise = [Image.fromarray(rng.integers(0, 256, (224, 224, 3), dtype=np.uint8)) for _ in range(2)]
@@ -40,6 +41,11 @@ def check_model(asker: Asker, loaded: LoadedModel, *, answers: tuple[str, str], 
     together = asker.logits(batch, layers=True)[:, -1].double()
     alone = torch.stack([_plain_logits(asker, loaded, entry) for entry in batch])
     read = torch.cat([asker.logits([entry], layers=True)[:, -1].double() for entry in batch])
+    if not bool(torch.isfinite(alone).all()):
+        raise InputError(
+            f"{asker.name} gives logits that are not finite. Ask it in a wider precision (--dtype float32), or "
+            "fetch its weights again."
+        )
     scale = float(alone.abs().max())
     errors = {
         "lens_error": float((read - alone).abs().max()),

@@ -132,7 +132,8 @@ def _hub_folder(name: str) -> Path:
         return Path(snapshot_download(name, allow_patterns=list(_WANTED), ignore_patterns=list(_UNWANTED)))
     except GatedRepoError as error:
         raise InputError(
-            f"{name} asks for its licence to be accepted: do so on its page on the hub, then log in with `hf auth login`."
+            f"{name} asks for its licence to be accepted: do so on its page on the hub, then log in "
+            "with `hf auth login`."
         ) from error
     except RepositoryNotFoundError as error:
         raise InputError(f"The hub has no model {name!r}. {_suggest(name, embedded_models())}") from error
@@ -169,7 +170,9 @@ def check_folder(folder: Path, name: str) -> None:
     missing = missing_files(folder)
     if not missing:
         return
-    if missing[-1].endswith(".safetensors") and any([*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth")]):
+    if missing[-1].endswith(".safetensors") and any(
+        [*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth")]
+    ):
         raise InputError(
             f"{name} has no safetensors weights, only pickled ones, which can run code when they are read. "
             "Save it with `model.save_pretrained(folder)` in a version of transformers that writes safetensors."
@@ -192,7 +195,9 @@ def hash_folder(folder: Path) -> str:
     Files of the hub's cache are links to blobs that are named by their own hash: those are not read again.
     """
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in _PROSE)
-    entries = [(path.relative_to(folder).as_posix(), _file_hash(path)) for path in files if not _is_hidden(path, folder)]
+    entries = [
+        (path.relative_to(folder).as_posix(), _file_hash(path)) for path in files if not _is_hidden(path, folder)
+    ]
     return hash_content(json.dumps(entries))
 
 

@@ -55,7 +55,7 @@ def estimate_free_slope(dH: ArrayLike, is_text: ArrayLike, group: ArrayLike, *, 
     --------
     >>> found = estimate_free_slope([-1, 1, -1, 1, -1, 1], [1, 0, 1, 0, 0, 1], ["a", "a", "b", "b", "c", "c"])
     >>> round(found.slope, 2), found.law
-    (-0.68, 'unclear')
+    (-0.67, 'unclear')
     """
     design = np.column_stack([np.ones(len(np.atleast_1d(dH))), np.asarray(dH, dtype=np.float64)])
     hits = np.asarray(is_text, dtype=np.float64)

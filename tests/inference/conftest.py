@@ -61,9 +61,7 @@ def byte_tokenizer(*special: str) -> PreTrainedTokenizerFast:
     tokenizer.train_from_iterator(corpus * 20, trainer)
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
-        pad_token="<pad>",
-        bos_token="<s>",
-        eos_token="</s>",
+        **dict(zip(("pad_token", "bos_token", "eos_token"), specials, strict=False)),
         additional_special_tokens=list(special),
     )
 

@@ -5,18 +5,24 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from mfbayes.datasets import Dataset
 from mfbayes.errors import InputError
 from mfbayes.inference import collection
+from mfbayes.inference.asking import Asker, OverflowedError
 from mfbayes.inference.collection import COLLECTION_FILE, collect
 from mfbayes.inference.inventory import list_models
+from mfbayes.inference.prompts import Prompt
+from mfbayes.inference.responses import Response
 from mfbayes.inference.sources import find_model
 from mfbayes.names import STATE_CODES
 from mfbayes.storage import hash_file
@@ -63,7 +69,9 @@ def test_unimodal_answers_are_shared(collected: Path) -> None:
 
 def test_correctness_and_choice_follow_the_answers(collected: Path) -> None:
     trials = pd.read_parquet(collected / "trials.parquet")
-    assert (trials.loc[trials["text_correct"], "answer_text"] == trials.loc[trials["text_correct"], "text_answer"]).all()
+    assert (
+        trials.loc[trials["text_correct"], "answer_text"] == trials.loc[trials["text_correct"], "text_answer"]
+    ).all()
     for side in ("text", "image"):
         chosen = trials[trials["choice"] == side]
         assert (chosen[f"p_{side}_both"] > 0).all()
@@ -183,17 +191,33 @@ def test_record_says_how_and_hides_where(collected: Path) -> None:
     assert os.uname().nodename not in text
 
 
-def test_overflow_names_the_item(tmp_path: Path, dataset: Dataset, model_folders: dict[str, Path]) -> None:
-    import torch
-    from safetensors.torch import load_file, save_file
+def test_overflow_names_the_item(
+    tmp_path: Path, dataset: Dataset, model_folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = Asker.ask_images
 
+    def overflow(self: Asker, images: Iterable[tuple[Any, Sequence[Prompt]]]) -> list[Response]:
+        listed = list(images)
+        if len(listed) < 14:
+            raise OverflowedError(next(prompt for prompt in listed[-1][1] if prompt.answers))
+        return honest(self, listed)
+
+    monkeypatch.setattr(Asker, "ask_images", overflow)
+    with pytest.raises(InputError, match=r"not finite for item g0001-v13-t0\. .*--dtype float32"):
+        collect(dataset, str(model_folders["llava"]), out=tmp_path)
+    assert list(tmp_path.glob("collected/*/parts/*/*.parquet"))
+
+
+def test_weights_that_are_not_finite_are_refused(
+    tmp_path: Path, dataset: Dataset, model_folders: dict[str, Path]
+) -> None:
     broken = tmp_path / "broken"
     shutil.copytree(model_folders["llava"], broken)
     weights = load_file(broken / "model.safetensors")
-    # Only image inputs overflow: the text-only prompts come first and pass.
-    weights["lm_head.weight"][7] = torch.nan
+    head = next(name for name in weights if name.endswith("lm_head.weight"))
+    weights[head][7] = torch.nan
     save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(InputError, match="not finite|lens does not show"):
+    with pytest.raises(InputError, match=r"broken@.* gives logits that are not finite"):
         collect(dataset, str(broken), out=tmp_path / "out")
 
 

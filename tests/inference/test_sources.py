@@ -60,9 +60,7 @@ def test_hub_ids_become_safe_names_that_no_other_id_gives() -> None:
     assert "/" not in folder_name("org/name")
 
 
-def test_missing_hub_model_says_what_to_fetch(
-    shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_missing_hub_model_says_what_to_fetch(shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))

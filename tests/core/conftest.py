@@ -1,13 +1,18 @@
 """Trials simulated from the following model, so that the truth is known."""
 
+from collections.abc import Callable, Mapping
+
 import numpy as np
 import pandas as pd
+import pytest
+
+type Simulate = Callable[..., pd.DataFrame]
 
 
 def simulate_trials(
     *,
     seed: int,
-    balance_points: dict[str, float],
+    balance_points: Mapping[str, float],
     slope: float = 2.5,
     n_groups: int = 24,
     n_images: int = 7,
@@ -16,20 +21,18 @@ def simulate_trials(
     cell_sd: float = 0.6,
     other_share: float = 0.02,
 ) -> pd.DataFrame:
-    """Conflict trials of a colour-like design (tiers, groups, models), with entropies that give a wide dH."""
+    """Conflict trials of a design of groups x image tiers x text tiers, with a wide dH."""
     rng = np.random.default_rng(seed)
     group_level = group_sd * rng.standard_normal(n_groups)
-    ease = 0.3 * rng.standard_normal((n_groups, 2))
+    axes = np.meshgrid(np.arange(n_groups), np.arange(n_images), np.arange(n_texts), indexing="ij")
+    group, d_image, d_text = (axis.ravel() for axis in axes)
     tables = []
     for model, balance_point in balance_points.items():
-        group, d_image, d_text = (
-            axis.ravel()
-            for axis in np.meshgrid(np.arange(n_groups), np.arange(n_images), np.arange(n_texts), indexing="ij")
-        )
         cell_level = group_level + cell_sd * rng.standard_normal(n_groups)
-        step = 2.4 / max(n_images - 1, 1)
-        H_image = np.exp(-1.6 + step * d_image + ease[group, 0] + 0.3 * rng.standard_normal((n_groups, n_images))[group, d_image])
-        H_text = np.exp(-1.6 + 0.9 * d_text + ease[group, 1] + 0.3 * rng.standard_normal((n_groups, n_texts))[group, d_text])
+        image_noise = 0.4 * rng.standard_normal((n_groups, n_images))
+        text_noise = 0.4 * rng.standard_normal((n_groups, n_texts))
+        H_image = np.exp(-1.6 + 2.4 * d_image / max(n_images - 1, 1) + image_noise[group, d_image])
+        H_text = np.exp(-1.6 + 0.9 * d_text + text_noise[group, d_text])
         dH = 2 * (H_text - H_image) / (H_text + H_image)
         p = 1 / (1 + np.exp(-(slope * (balance_point - dH) + cell_level[group])))
         choice = np.where(rng.random(p.size) < p, "text", "image")
@@ -51,3 +54,8 @@ def simulate_trials(
             )
         )
     return pd.concat(tables, ignore_index=True)
+
+
+@pytest.fixture(scope="session")
+def simulate() -> Simulate:
+    return simulate_trials
