@@ -6,13 +6,13 @@ from numpy.typing import NDArray
 
 from mfbayes.reports.axes import draw_x_axis, draw_y_axis
 from mfbayes.reports.evidence import Evidence, Subject
-from mfbayes.reports.figures import Drawing, Figure, Panel, Table
+from mfbayes.reports.figures import Drawing, Figure, Panel, Table, Width
 from mfbayes.reports.numerals import count, decimal, listing, numeral
 from mfbayes.reports.svg import Canvas, Point, Scale
 
 type Values = NDArray[np.float64]
 
-SIZES = (("wide", 332.0, 216.0), ("narrow", 172.0, 150.0))
+SIZES: tuple[tuple[Width, float, float], ...] = (("wide", 332.0, 216.0), ("narrow", 172.0, 150.0))
 
 
 def draw_curves(evidence: Evidence) -> Figure | None:
@@ -23,7 +23,7 @@ def draw_curves(evidence: Evidence) -> Figure | None:
     subjects = [s for s in evidence.subjects if s.key in set(curves["subject"].values.tolist())]
     panels = tuple(
         Panel(
-            tuple(Drawing(_draw(evidence, subject, subjects, width=w, height=h), shown) for shown, w, h in SIZES),  # type: ignore[arg-type]
+            tuple(Drawing(_draw(evidence, subject, subjects, width=w, height=h), shown) for shown, w, h in SIZES),
             subject=subject,
             aside=f"b = {decimal(subject.median)}" if subject.located else _law_word(subject),
         )
@@ -33,9 +33,9 @@ def draw_curves(evidence: Evidence) -> Figure | None:
         f"{s.key}: {_course(evidence, s)}." for s in subjects
     )
     caption = (
-        f"Line: posterior mean averaged over the group effects; band: {evidence.level} interval. Dots: "
-        "observed share in bins of dH, with "
-        f"{evidence.level} intervals. Dotted: the balance point. Grey: the other models."
+        f"Line: posterior mean averaged over the group effects; band: {evidence.level} interval. "
+        f"Dots: observed share in bins of dH, with {evidence.level} intervals. "
+        "Dotted: the balance point. Grey: the other models."
     )
     tables = tuple(t for t in (_curve_data(evidence, subjects), _bin_data(evidence, subjects)) if t is not None)
     return Figure(

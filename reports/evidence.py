@@ -121,7 +121,7 @@ def read_evidence(tree: xr.DataTree) -> Evidence:
             "with `mfbayes fit`."
         )
     nodes = tree["estimates"].children
-    estimates = {str(name): node.to_dataset(inherit=False) for name, node in nodes.items()}
+    estimates = {str(name): node.to_dataset(inherit=False).load() for name, node in nodes.items()}
     checks = estimates.get("convergence")
     passed = True if checks is None else bool(checks.attrs.get("passed", True))
     converged = passed and tree.attrs.get("status", "ok") != "not-converged"

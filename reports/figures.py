@@ -9,7 +9,7 @@ from mfbayes.reports.evidence import Subject
 
 type Width = Literal["wide", "medium", "narrow", "all"]
 
-WIDTHS: dict[str, float] = {"wide": 1064, "medium": 700, "narrow": 358}
+WIDTHS: dict[Width, float] = {"wide": 1064, "medium": 700, "narrow": 358}
 """Drawn widths in px: a drawing for desktops, one for tablets and print, one for phones."""
 
 

@@ -60,10 +60,7 @@ def readings_title(subjects: Sequence[Subject], *, noun: str = "model") -> str:
 
 def draw_forest(evidence: Evidence) -> Figure:
     """Draw where each model tips from one side to the other."""
-    drawings = tuple(
-        Drawing(_draw(evidence, width=width), shown)  # type: ignore[arg-type]
-        for shown, width in WIDTHS.items()
-    )
+    drawings = tuple(Drawing(_draw(evidence, width=width), shown) for shown, width in WIDTHS.items())
     noun = "model-task pair" if evidence.several_tasks else "model"
     title = readings_title(evidence.subjects, noun=noun) if evidence.converged else "Draws that did not converge"
     alt = "Balance points: " + "; ".join(
@@ -73,10 +70,9 @@ def draw_forest(evidence: Evidence) -> Figure:
         for s in evidence.subjects
     )
     caption = (
-        "Balance point b: the relative uncertainty dH at which a model follows text and image equally "
-        f"often. Line: {evidence.level} "
-        f"interval; marker: median; shape: the posterior, each to its own height. Strip: |b| < {ZONE}, no "
-        "preference worth the name."
+        "Balance point b: the relative uncertainty dH at which a model follows text and image equally often. "
+        f"Line: {evidence.level} interval; marker: median; shape: the posterior, each to its own height. "
+        f"Strip: |b| < {ZONE}, no preference worth the name."
     )
     if any(s.name != s.model for s in evidence.subjects):
         caption += SHORTENED
@@ -191,7 +187,8 @@ def _write_values(canvas: Canvas, subject: Subject, y: float, *, evidence: Evide
     tone = {"text": " text-word", "image": " image-word"}.get(subject.reading, "")
     right = canvas.width
     if stacked:
-        canvas.text(right, y - 18, numbers if known else words, "value", anchor="end")
+        if known:
+            canvas.text(right - 14, y - 18, numbers, "value", anchor="end")
     elif right > 900:
         canvas.text(right - 310, y + 7, numbers, "value")
         canvas.text(right - 140, y + 7, words, f"value{tone}")

@@ -26,7 +26,7 @@ def shorten(text: str, limit: float, *, size: float = 14.0) -> str:
     Examples
     --------
     >>> shorten("llava-hf/llava-v1.6-vicuna-7b-hf", 120)
-    'llava-hf/…na-7b-hf'
+    'llava-h…a-7b-hf'
     """
     if width(text, size=size) <= limit:
         return text

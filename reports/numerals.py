@@ -38,12 +38,12 @@ def probability(value: float) -> str:
 
 
 def percent(value: float) -> str:
-    """Print a share as a percentage, keeping a small one apart from none.
+    r"""Print a share as a percentage, keeping a small one apart from none.
 
     Examples
     --------
-    >>> percent(0.314), percent(0.0004), percent(0.0), percent(0.9999)
-    ('31 %', '< 1 %', '0 %', '> 99 %')
+    >>> [percent(share).replace("\N{NO-BREAK SPACE}", " ") for share in (0.314, 0.0004, 0.0, 0.9999)]
+    ['31 %', '< 1 %', '0 %', '> 99 %']
     """
     if math.isnan(value):
         return DASH

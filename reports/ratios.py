@@ -19,16 +19,12 @@ def draw_ratios(evidence: Evidence) -> Figure | None:
     """Draw text-following ratios beside the distributions of dH."""
     if evidence.table("dH_histogram") is None:
         return None
-    drawings = tuple(
-        Drawing(_draw(evidence, width=width), shown)  # type: ignore[arg-type]
-        for shown, width in WIDTHS.items()
-    )
+    drawings = tuple(Drawing(_draw(evidence, width=width), shown) for shown, width in WIDTHS.items())
     ratios = "; ".join(f"{s.key} {decimal(s.tfr)}" for s in evidence.subjects)
     caption = (
-        "Text-following ratio (TFR): the share of text answers among text and image answers, with its "
-        f"{evidence.level} interval. "
-        "Histograms: the dH of the fitted trials, each to its own height; the upright stroke is the "
-        "model's balance point."
+        "Text-following ratio (TFR): the share of text answers among text and image answers, "
+        f"with its {evidence.level} interval. Histograms: the dH of the fitted trials, each to its own height; "
+        "the upright stroke is the model's balance point."
     )
     return Figure(
         "ratios",
@@ -97,9 +93,8 @@ def _intro(evidence: Evidence) -> str:
     high, low = puzzle
     shared = percent(shared_area(evidence, high, low))
     return (
-        f"{high.name} and {low.name} met much the same relative uncertainty ({shared} of their histograms "
-        "coincides), yet they part in their "
-        "ratios. Uncertainty alone does not explain it; the balance point does."
+        f"{high.name} and {low.name} met much the same relative uncertainty: {shared} of their histograms "
+        "coincides. Yet they part in their ratios. Uncertainty alone does not explain it; the balance point does."
     )
 
 

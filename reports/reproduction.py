@@ -6,8 +6,7 @@ from typing import Any
 
 CITATION = (
     "Zhang et al., “When Modalities Conflict: How Unimodal Reasoning Uncertainty Governs Preference "
-    "Dynamics in MLLMs”, "
-    "2025, arXiv:2511.02243."
+    "Dynamics in MLLMs”, 2025, arXiv:2511.02243."
 )
 
 

@@ -1,5 +1,6 @@
 """Layer traces: counted by hand, and the same after a round trip through a file."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ states = st.lists(st.sampled_from([1, 0, -1]), min_size=1, max_size=12)
 @given(states)
 def test_oscillations_are_the_changes_among_committed_layers(trace: list[int]) -> None:
     committed = [state for state in trace if state >= 0]
-    expected = sum(first != second for first, second in zip(committed, committed[1:], strict=False))
+    expected = sum(first != second for first, second in pairwise(committed))
     assert count_oscillations(trace) == expected
     assert never_committed(trace) == (not committed)
 

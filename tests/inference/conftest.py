@@ -18,12 +18,11 @@ from transformers import (
     LlavaConfig,
     LlavaForConditionalGeneration,
     LlavaProcessor,
+    PaddleOCRVLProcessor,
     PreTrainedTokenizerFast,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
-    Qwen2_5_VLProcessor,
     Qwen2VLImageProcessor,
-    Qwen2VLVideoProcessor,
 )
 
 from mfbayes.data_gen.generation import generate
@@ -59,10 +58,11 @@ def byte_tokenizer(*special: str) -> PreTrainedTokenizerFast:
         show_progress=False,
     )
     tokenizer.train_from_iterator(corpus * 20, trainer)
-    return PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizer,
         **dict(zip(("pad_token", "bos_token", "eos_token"), specials, strict=False)),
         additional_special_tokens=list(special),
+        extra_special_tokens={"image_token": special[0]} if special else {},
     )
 
 
@@ -88,6 +88,10 @@ def text_size(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
     return {**TEXT_SIZE, "vocab_size": len(tokenizer), **ids}
 
 
+def token_id(tokenizer: PreTrainedTokenizerFast, token: str) -> int:
+    return int(tokenizer.vocab[token])
+
+
 def save_llava(folder: Path) -> None:
     tokenizer = byte_tokenizer("<image>")
     torch.manual_seed(0)
@@ -97,11 +101,11 @@ def save_llava(folder: Path) -> None:
     config = LlavaConfig(
         vision_config=vision,
         text_config=LlamaConfig(**text_size(tokenizer)),
-        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+        image_token_index=token_id(tokenizer, "<image>"),
     )
     roughen(LlavaForConditionalGeneration(config)).save_pretrained(folder)
     images = CLIPImageProcessor(size={"height": 32, "width": 32}, do_center_crop=False)
-    LlavaProcessor(
+    LlavaProcessor(  # type: ignore[no-untyped-call]
         image_processor=images,
         tokenizer=tokenizer,
         patch_size=8,
@@ -112,9 +116,9 @@ def save_llava(folder: Path) -> None:
 
 
 def save_qwen(folder: Path) -> None:
-    marks = ("<|vision_start|>", "<|image_pad|>", "<|video_pad|>", "<|vision_end|>")
+    marks = ("<|image_pad|>", "<|vision_start|>", "<|video_pad|>", "<|vision_end|>")
     tokenizer = byte_tokenizer(*marks)
-    start, image, video, end = (tokenizer.convert_tokens_to_ids(mark) for mark in marks)
+    image, start, video, end = (token_id(tokenizer, mark) for mark in marks)
     torch.manual_seed(0)
     rope = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [1, 1, 2]}
     config = Qwen2_5_VLConfig(
@@ -137,12 +141,11 @@ def save_qwen(folder: Path) -> None:
         vision_end_token_id=end,
     )
     roughen(Qwen2_5_VLForConditionalGeneration(config)).save_pretrained(folder)
-    pixels = {"patch_size": 8, "merge_size": 2, "temporal_patch_size": 2}
     size = {"shortest_edge": 16 * 16, "longest_edge": 48 * 48}
-    Qwen2_5_VLProcessor(
-        image_processor=Qwen2VLImageProcessor(**pixels, size=size),
+    # Qwen's own processor needs torchvision for videos; this one does the same to images without it.
+    PaddleOCRVLProcessor(  # type: ignore[no-untyped-call]
+        image_processor=Qwen2VLImageProcessor(patch_size=8, merge_size=2, temporal_patch_size=2, size=size),
         tokenizer=tokenizer,
-        video_processor=Qwen2VLVideoProcessor(**pixels, size=size),
         chat_template=TEMPLATE.replace("IMAGE_MARK", "<|vision_start|><|image_pad|><|vision_end|>"),
     ).save_pretrained(folder)
 
@@ -169,9 +172,8 @@ def save_idefics(folder: Path) -> None:
             "patch_size": 8,
         },
         text_config=LlamaConfig(**text_size(tokenizer)),
-        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+        image_token_id=token_id(tokenizer, "<image>"),
         scale_factor=2,
-        pad_token_id=tokenizer.pad_token_id,
     )
     roughen(Idefics3ForConditionalGeneration(config)).save_pretrained(folder)
     processor.save_pretrained(folder)

@@ -4,7 +4,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from mfbayes.datasets import Dataset
 from mfbayes.errors import InputError
 from mfbayes.inference import collection
 from mfbayes.inference.asking import Asker, OverflowedError
-from mfbayes.inference.collection import COLLECTION_FILE, collect
+from mfbayes.inference.collection import COLLECTION_FILE, collect, is_collected
 from mfbayes.inference.inventory import list_models
 from mfbayes.inference.prompts import Prompt
 from mfbayes.inference.responses import Response
@@ -105,6 +104,14 @@ def test_same_content_is_reused_without_loading(
         collect(dataset, str(model_folders["llava"]), out=collected.parent.parent / "elsewhere")
 
 
+def test_collection_of_all_items_is_told_from_one_of_some(
+    collected: Path, tmp_path: Path, dataset: Dataset, model_folders: dict[str, Path]
+) -> None:
+    assert is_collected(collected, dataset)
+    assert not is_collected(collect(dataset, str(model_folders["llava"]), out=tmp_path, limit=4), dataset)
+    assert not is_collected(tmp_path, dataset)
+
+
 def test_other_content_is_refused_and_harms_nothing(
     collected: Path, dataset: Dataset, model_folders: dict[str, Path]
 ) -> None:
@@ -147,16 +154,22 @@ def test_files_that_do_not_belong_together_are_collected_again(
     assert len(pd.read_parquet(folder / "trials.parquet")) == 4
 
 
+# Kills itself as hard as `kill -9` would, when two parts are written and a third is about to be.
 SCRIPT = """
-import sys
+import os, signal, sys
 from pathlib import Path
-from mfbayes.inference.collection import collect
-collect(Path(sys.argv[1]), sys.argv[2], out=Path(sys.argv[3]), device="cpu", batch_size=8)
+from mfbayes.inference import collection
+
+write, written = collection.save_part, []
+
+def save_part(folder, responses):
+    if len(written) == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    written.append(write(folder, responses))
+
+collection.save_part = save_part
+collection.collect(Path(sys.argv[1]), sys.argv[2], out=Path(sys.argv[3]), device="cpu", batch_size=8)
 """
-
-
-def start(dataset: Dataset, model: Path, out: Path) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-c", SCRIPT, str(dataset.path), str(model), str(out)])
 
 
 def test_killed_collection_goes_on_and_ends_the_same(
@@ -164,21 +177,19 @@ def test_killed_collection_goes_on_and_ends_the_same(
 ) -> None:
     name = str(model_folders["llava"])
     whole = collect(dataset, name, out=tmp_path / "whole", device="cpu", batch_size=8)
-    process = start(dataset, model_folders["llava"], tmp_path / "killed")
-    folder = tmp_path / "killed" / "collected" / whole.name
-    deadline = time.monotonic() + 120
-    while len(list(folder.glob("parts/*/*.parquet"))) < 2 and time.monotonic() < deadline:
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    assert not (folder / COLLECTION_FILE).exists()
-    assert collect(dataset, name, out=tmp_path / "killed", device="cpu", batch_size=8) == folder
+    out = tmp_path / "killed"
+    process = subprocess.run([sys.executable, "-c", SCRIPT, str(dataset.path), name, str(out)], check=False)
+    assert process.returncode == -signal.SIGKILL
+    folder = out / "collected" / whole.name
+    assert [path.name for path in folder.iterdir()] == ["parts"]
+    assert len(list(folder.glob("parts/*/*.parquet"))) == 2
+    assert collect(dataset, name, out=out, device="cpu", batch_size=8) == folder
     record = json.loads((folder / COLLECTION_FILE).read_text())
     assert 0 < record["prompts_asked_by_last_call"] < record["prompts"]
-    trials = [pd.read_parquet(place / "trials.parquet") for place in (whole, folder)]
-    pd.testing.assert_frame_equal(*trials, rtol=1e-5)
-    states = [read_traces(place / "traces.nc")["state"].to_numpy() for place in (whole, folder)]
-    np.testing.assert_array_equal(*states)
+    expected, trials = (pd.read_parquet(place / "trials.parquet") for place in (whole, folder))
+    pd.testing.assert_frame_equal(trials, expected, rtol=1e-5)
+    before, after = (read_traces(place / "traces.nc")["state"].to_numpy() for place in (whole, folder))
+    np.testing.assert_array_equal(after, before)
 
 
 def test_record_says_how_and_hides_where(collected: Path) -> None:

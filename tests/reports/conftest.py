@@ -156,7 +156,7 @@ def _binned(keys: list[str], dH: list[np.ndarray], text: list[np.ndarray]) -> xr
     }
     for values, chosen in zip(dH, text, strict=True):
         edges = np.quantile(values, np.linspace(0, 1, BINS + 1))
-        rows = {name: [] for name in out}
+        rows: dict[str, list[float]] = {name: [] for name in out}
         for low, high in pairwise(edges):
             inside = (values >= low) & (values <= high)
             n, k = int(inside.sum()), int(chosen[inside].sum())

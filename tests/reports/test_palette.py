@@ -50,7 +50,7 @@ def oklab(rgb: np.ndarray) -> np.ndarray:
             [0.0259040371, 0.7827717662, -0.8086757660],
         ]
     )
-    return to_lab @ np.cbrt(to_lms @ rgb)
+    return np.asarray(to_lab @ np.cbrt(to_lms @ rgb))
 
 
 def distance(a: str, b: str, vision: str) -> float:
