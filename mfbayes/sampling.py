@@ -126,17 +126,18 @@ def judge(posterior: xr.Dataset, *, diverging: xr.DataArray, gate: Sequence[str]
     Analysis 16(2), 2021, doi:10.1214/20-BA1221.
     """
     judged = posterior[list(gate)]
-    measures = {
-        "r_hat": rhat(judged, method="rank"),  # type: ignore[no-untyped-call]
-        "ess_bulk": ess(judged, method="bulk"),  # type: ignore[no-untyped-call]
-        "ess_tail": ess(judged, method="tail"),  # type: ignore[no-untyped-call]
-    }
+    # A chain that never moves has no variance: NaN, which must fail below and not warn here.
+    with np.errstate(invalid="ignore", divide="ignore"):
+        measures = {
+            "r_hat": rhat(judged, method="rank"),  # type: ignore[no-untyped-call]
+            "ess_bulk": ess(judged, method="bulk"),  # type: ignore[no-untyped-call]
+            "ess_tail": ess(judged, method="tail"),  # type: ignore[no-untyped-call]
+        }
     table = xr.Dataset(
         {name: ("parameter", np.array([value for _, value in _elements(found)])) for name, found in measures.items()},
         coords={"parameter": np.array([label for label, _ in _elements(measures["r_hat"])], dtype=object)},
     )
     share = float(diverging.mean())
-    # Written so that NaN, which a chain that never moves has, fails.
     passed = (
         bool((table["r_hat"] <= MAX_R_HAT).all())
         and bool((table["ess_bulk"] >= MIN_ESS).all())
@@ -169,9 +170,10 @@ def _elements(found: xr.Dataset) -> Iterator[tuple[str, float]]:
 
 @contextmanager
 def _showing(label: str, *, total: int, shown: bool) -> Iterator[Callable[[list[Any]], None] | None]:
-    if not shown:
+    console = Console(stderr=True)
+    if not shown or not console.is_terminal:
         yield None
         return
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    with Progress(console=console, transient=True) as bar:
         task = bar.add_task(label, total=total)
         yield lambda chains: bar.update(task, completed=sum(chain.finished_draws for chain in chains))

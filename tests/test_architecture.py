@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 STAGES = ("data_gen", "inference", "reports")
 # Programs stand above the stages and may use all of them.
 PROGRAMS = {"mfbayes/cli", "inference/embedded"}
-HEAVY = ("torch", "pymc", "arviz", "nutpie", "transformers", "PIL", "altair", "pandas", "numba", "xarray", "rich")
+HEAVY = ("torch", "pymc", "arviz", "nutpie", "transformers", "PIL", "scipy", "pandas", "numba", "xarray", "rich")
 
 
 def _modules() -> list[Path]:
