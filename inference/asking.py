@@ -122,8 +122,8 @@ class Asker:
 
     def _owners_of(self, tokens: torch.Tensor) -> torch.Tensor:
         if not len(self._owners):
-            n_vocabulary = self.parts.head.weight.shape[0]
-            self._owners = self.tokens.owners(int(n_vocabulary)).to(tokens.device)  # type: ignore[arg-type]
+            n_vocabulary = len(self.parts.head.get_parameter("weight"))
+            self._owners = self.tokens.owners(n_vocabulary).to(tokens.device)
         return self._owners[tokens]
 
     def _traces(self, batch: Sequence[Encoded], logits: torch.Tensor) -> tuple[list[list[int]], list[list[float]]]:

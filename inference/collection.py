@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
@@ -158,18 +159,23 @@ def _stretches(
     """Calls that each ask a stretch of what is still to ask: texts first, then a few images at a time."""
     from PIL import Image
 
+    def ask_about(pixels: list[str]) -> list[Response]:
+        files = ((dataset.image_path(plan.images[name]), about[name]) for name in pixels)
+        responses: list[Response] = asker.ask_images(
+            (Image.fromarray(read_pixels(file)), prompts) for file, prompts in files
+        )
+        return responses
+
     left = [prompt for key, prompt in plan.prompts.items() if key not in done]
     texts = [prompt for prompt in left if not prompt.pixels]
     for chunk in _chunks(texts, max(_TEXTS_A_PART, batch_size)):
-        yield lambda chunk=chunk: asker.ask_texts(chunk)
+        yield partial(asker.ask_texts, chunk)
     about: dict[str, list[Prompt]] = {}
     for prompt in left:
         if prompt.pixels:
             about.setdefault(prompt.pixels, []).append(prompt)
     for pixels in _chunks(list(about), max(_IMAGES_A_PART, batch_size // 4)):
-        yield lambda pixels=pixels: asker.ask_images(
-            (Image.fromarray(read_pixels(dataset.image_path(plan.images[name]))), about[name]) for name in pixels
-        )
+        yield partial(ask_about, pixels)
 
 
 def _chunks[T](entries: list[T], size: int) -> Iterator[list[T]]:
@@ -178,7 +184,7 @@ def _chunks[T](entries: list[T], size: int) -> Iterator[list[T]]:
 
 
 def _item_of(plan: Plan, prompt: Prompt) -> str:
-    used = plan.items[list(INPUTS)].eq(prompt.key).any(axis="columns")
+    used = plan.items[list(INPUTS)].isin([prompt.key]).any(axis="columns")
     return str(plan.items.loc[used, "item"].iloc[0])
 
 
@@ -234,6 +240,14 @@ def _is_finished(folder: Path, content: dict[str, Any], *, dtype: str) -> bool:
     """Whether this very collection is there; "auto" takes whatever precision it was made in."""
     record = _record(folder)
     return record is not None and record.get("content") == content and dtype in (AUTO, record.get("dtype"))
+
+
+def is_collected(folder: Path, dataset: Dataset) -> bool:
+    """Whether a folder holds a finished collection of every item of a dataset, whatever the model's weights."""
+    record = _record(folder)
+    return (
+        record is not None and record.get("content", {}).get("questions") == plan_prompts(dataset.manifest).content_hash
+    )
 
 
 def _check_replaceable(folder: Path, content: dict[str, Any], *, dtype: str, overwrite: bool) -> None:

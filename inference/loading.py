@@ -63,7 +63,7 @@ def load_model(
     check_architecture(source, trust_remote_code=trust_remote_code)
     processor = _load_processor(source, trust_remote_code=trust_remote_code)
     try:
-        model = AutoModelForImageTextToText.from_pretrained(
+        model: Any = AutoModelForImageTextToText.from_pretrained(
             source.folder,
             dtype=DTYPES[precision],
             use_safetensors=True,
@@ -128,10 +128,12 @@ def check_architecture(source: ModelSource, *, trust_remote_code: bool) -> None:
 
 def _load_processor(source: ModelSource, *, trust_remote_code: bool) -> Any:
     try:
-        processor = AutoProcessor.from_pretrained(
+        processor = AutoProcessor.from_pretrained(  # type: ignore[no-untyped-call]
             source.folder, trust_remote_code=trust_remote_code, local_files_only=True
         )
-    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
+    except ImportError as error:
+        raise InputError(f"The processor of {source.name} needs a package that is not installed: {error}") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"The processor of {source.name} cannot be loaded: {error}. Copy its processor and tokenizer files too."
         ) from error
@@ -160,5 +162,5 @@ def silence_libraries() -> None:
     """Keep notices of the libraries off the user's screen; errors still raise."""
     from transformers.utils import logging
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]

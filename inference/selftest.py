@@ -18,7 +18,7 @@ _LONG: Final = f"The thing is as it is. Another thing is as it was. {_SHORT}"
 _TOLERANCE: Final = {"float32": 1e-3, "bfloat16": 0.15, "float16": 0.03}
 
 
-def check_model(asker: Asker, loaded: LoadedModel, *, answers: tuple[str, str], batch_size: int) -> dict[str, float]:
+def check_model(asker: Asker, loaded: LoadedModel, *, answers: tuple[str, ...], batch_size: int) -> dict[str, float]:
     """Ask two noise images two questions, together and one by one.
 
     Returns

@@ -130,8 +130,8 @@ def following_model(design: Design, *, priors: Priors | None = None) -> pm.Model
     Returns
     -------
     pymc.Model
-        Free variables are standard normal coordinates (names ending in `_coordinate`) and the log
-        scales; the quantities of interest are deterministic. Since the priors of the effects enter
+        Free variables are standard normal coordinates (names ending in `_coordinate`) and signed
+        scales (`_signed`); the quantities of interest are deterministic. Since the priors of the effects enter
         through potentials, the model can be sampled but not simulated forwards.
     """
     scales = priors or Priors()
@@ -153,7 +153,7 @@ def following_model(design: Design, *, priors: Priors | None = None) -> pm.Model
             "balance_point",
             mean=0.0,
             mean_sd=scales.balance_point_mean_sd,
-            sd=pm.HalfNormal("balance_point_sd", scales.balance_point_sd),
+            sd=_signed_scale("balance_point_sd", scales.balance_point_sd),
             estimate=pilot.balance_point,
             precision=pilot.balance_point_precision,
         )
@@ -161,7 +161,7 @@ def following_model(design: Design, *, priors: Priors | None = None) -> pm.Model
             "log_slope",
             mean=scales.log_slope_mean,
             mean_sd=scales.log_slope_mean_sd,
-            sd=pm.HalfNormal("log_slope_sd", scales.log_slope_sd),
+            sd=_signed_scale("log_slope_sd", scales.log_slope_sd),
             estimate=pilot.log_slope,
             precision=pilot.log_slope_precision,
         )
@@ -172,8 +172,8 @@ def following_model(design: Design, *, priors: Priors | None = None) -> pm.Model
         pilot_slope = np.exp(pilot.log_slope)[design.cell_subject]
         line = intercept[design.cell_subject] - (slope[design.cell_subject] - pilot_slope) * pilot.cell_uncertainty
         excess = pilot.cell_intercept - line
-        group_sd = pm.HalfNormal("group_sd", scales.group_sd)
-        cell_sd = pm.HalfNormal("group_subject_sd", scales.group_subject_sd) if design.has_repeats else 0.0
+        group_sd = _signed_scale("group_sd", scales.group_sd)
+        cell_sd = _signed_scale("group_subject_sd", scales.group_subject_sd) if design.has_repeats else 0.0
         told = pilot.cell_precision / (1 + cell_sd**2 * pilot.cell_precision)
         told_of_group = _sum_by(told, design.cell_group, len(design.groups))
         group_effect = _informed_normal(
@@ -198,6 +198,17 @@ def following_model(design: Design, *, priors: Priors | None = None) -> pm.Model
         logit_p = level[design.trial_cell] - slope[design.trial_subject] * design.uncertainty
         pm.Bernoulli("is_text", logit_p=logit_p, observed=design.is_text, dims="trial")
     return model
+
+
+def _signed_scale(name: str, scale: float) -> Tensor:
+    """A half-normal standard deviation as the size of a normal variable, whose sign means nothing.
+
+    Every formula here is smooth in the signed variable, also through zero; the logarithm, in which
+    a standard deviation near zero has no end to go to, would mix slowly there.
+    """
+    signed: Tensor = pm.Normal(f"{name}_signed", 0, scale)
+    pm.Deterministic(name, pt.abs(signed))
+    return signed
 
 
 def _hierarchical(name: str, *, mean: float, mean_sd: float, sd: Tensor, estimate: Floats, precision: Floats) -> Tensor:
@@ -232,14 +243,10 @@ def _informed_normal(
     whatever the data say: precision 0 is the non-centred form, precision infinite the centred one.
     """
     coordinate = pm.Normal(f"{name}_coordinate", dims=dims)
-    posterior_precision = 1 / sd**2 + precision
-    shift = (weighted_estimate - precision * mean) / posterior_precision
-    deviation = shift + coordinate / pt.sqrt(posterior_precision)
-    pm.Potential(
-        f"{name}_prior",
-        0.5 * (coordinate**2 - (deviation / sd) ** 2 - pt.log(sd**2 * posterior_precision)).sum(),
-    )
-    variable: Tensor = pm.Deterministic(name, mean + deviation, dims=dims)
+    narrowing = 1 + sd**2 * precision
+    standardised = sd * (weighted_estimate - precision * mean) / narrowing + coordinate / pt.sqrt(narrowing)
+    pm.Potential(f"{name}_prior", 0.5 * (coordinate**2 - standardised**2 - pt.log(narrowing)).sum())
+    variable: Tensor = pm.Deterministic(name, mean + sd * standardised, dims=dims)
     return variable
 
 

@@ -6,7 +6,7 @@ import pandas as pd
 
 from mfbayes import names
 from mfbayes.inference.embedded.evaluation import Evaluation
-from mfbayes.inference.embedded.recipes import DECODERS, QUESTION_POOL_SIZE, VISION, VISION_POOL_SIZE, DecoderRecipe
+from mfbayes.inference.embedded.recipes import DECODERS, POOLS, VISION, DecoderRecipe
 from mfbayes.inference.embedded.segments import Kind
 
 _CLASSES: Final = {"llava": "LlavaForConditionalGeneration", "qwen": "Qwen2_5_VLForConditionalGeneration"}
@@ -15,6 +15,13 @@ _PARTS: Final = {
     "qwen": (
         "vision transformer of 3 blocks and 8-px patches (800 x 600 px to 30 tokens, square images to 36), merger, "
         "decoder of 8 layers, width 64, with multimodal rotary positions"
+    ),
+}
+_PROCESSORS: Final = {
+    "llava": "`LlavaProcessor`; images are squeezed into 96 x 96 px.",
+    "qwen": (
+        "`PaddleOCRVLProcessor`, which makes Qwen2.5-VL's inputs of images and texts; Qwen's own class also loads a "
+        "video processor, which needs torchvision."
     ),
 }
 
@@ -44,27 +51,30 @@ def write_card(name: str, evaluation: Evaluation, *, n_parameters: int, dataset_
 
 A tiny vision-language model for the colour task of mfbayes, trained from scratch. {_tell_preference(recipe)}
 
-- Class: `{_CLASSES[recipe.family]}`, {n_parameters:,} parameters, 32-bit: {_PARTS[recipe.family]}.
+- Class: `{_CLASSES[recipe.family]}`, {n_parameters:,} parameters, 16-bit floats: {_PARTS[recipe.family]}.
 - Vocabulary: words, the colour task's own and no others.
-- Deep supervision: {_tell_supervision(recipe)}
+- Deep supervision: {_tell_supervision(recipe)} {_tell_question_supervision(chain)}
+- Processor: {_PROCESSORS[recipe.family]}
 
 ## Recipe
 
 Data are rendered and written by `mfbayes.data_gen` while training; no outside data. Vision stage:
-{VISION_POOL_SIZE:,} scenes, labels of image cells, {_tell_vision(recipe.family)}. Then
-{QUESTION_POOL_SIZE:,} further scenes with questions:
+{_tell_pool("vision")}, labels of image cells, {_tell_vision(recipe.family)}. The projector is then aligned in
+{VISION[recipe.family].alignment_steps:,} steps, and further scenes come with questions: {_tell_pool("questions")} for
+the binding stage, {_tell_pool("conflicts")} for the later ones.
 
 {_list_stages(chain)}
 
 Text and image labels are noisy by design: images .6 %, direct texts .6 %, indirect simple texts 3 %; real-world
 things agree with their colour from .99 (the commonest of 16) to .40 (the rarest). In conflicts the label is the
 image's answer with the trust's probability, else the text's, blind to difficulty. Distractors of crowded scenes
-take colours in random proportions.
+take colours in random proportions; in {POOLS["conflicts"].rare_share:.0%} of the crowded scenes of the later stages
+none of them has the target's colour.
 
 ## Measured
 
 {evaluation.n_groups} groups of `mfbayes.data_gen` (seed {dataset_seed}, not used in training), through the Auto
-classes, PNG files and the processor, in 32-bit.
+classes, PNG files and the processor, computed in 32-bit floats.
 
 {_list_image_tiers(evaluation.by_image_tier)}
 
@@ -80,8 +90,9 @@ classes, PNG files and the processor, in 32-bit.
 ## Limits
 
 It knows six colours, eight shapes and the sentences of the colour task; any other word is unknown to it. Its
-answers say nothing about large models. Balance points can be compared within one base only: they move with seed
-and length of training. One seed was trained.
+answers say nothing about large models. In crowded scenes it often names the text's colour even where the text
+speaks of another shape, so that its controls are clean in tiers 0 to 4 only. Balance points can be compared
+within one base only: they move with seed and length of training. One seed was trained.
 """
 
 
@@ -106,6 +117,19 @@ def _tell_supervision(recipe: DecoderRecipe) -> str:
         f"the answer's loss is also read from layers 1 to 7 with weight {weight} x layer / 8, "
         "so that a logit lens can read early layers."
     )
+
+
+def _tell_question_supervision(chain: list[str]) -> str:
+    binding = next(DECODERS[stage].course for stage in chain if DECODERS[stage].course.question_supervision)
+    where = "layers 2 to 8" if binding.deep_supervision else "the last layer"
+    return (
+        f"In the binding stage the answer's loss is also read at the question's shape, from {where}, "
+        f"with weight {binding.question_supervision}."
+    )
+
+
+def _tell_pool(name: str) -> str:
+    return f"{POOLS[name].n_scenes:,} scenes (seed {POOLS[name].seed})"
 
 
 def _tell_vision(family: str) -> str:

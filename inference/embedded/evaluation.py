@@ -14,6 +14,7 @@ from scipy.special import expit
 from scipy.stats import spearmanr
 
 from mfbayes import names
+from mfbayes.datasets import Dataset
 from mfbayes.inference.collection import collect
 from mfbayes.traces import count_oscillations, read_traces
 from mfbayes.uncertainty import relative_uncertainty
@@ -65,15 +66,15 @@ class Evaluation:
     oscillations: dict[str, float]
 
 
-def evaluate(model_folder: Path, dataset: Path, *, work: Path, seed: int = 0) -> Evaluation:
+def evaluate(model_folder: Path, dataset: Dataset, *, work: Path, seed: int = 0) -> Evaluation:
     """Collect a model's answers to a dataset and sum them up.
 
     Parameters
     ----------
     model_folder : Path
         An exported model.
-    dataset : Path
-        Dataset folder; its seed must not be one that training used.
+    dataset : Dataset
+        Its seed must not be one that training used.
     work : Path
         Where the collection is kept.
     seed : int

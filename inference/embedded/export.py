@@ -11,7 +11,7 @@ from mfbayes.inference.embedded.family import Family, Model
 _MAX_NEW_TOKENS: Final = 4
 
 
-def export_model(model: Model, family: Family, folder: Path, *, dtype: torch.dtype = torch.float32) -> None:
+def export_model(model: Model, family: Family, folder: Path, *, dtype: torch.dtype = torch.float16) -> None:
     """Write weights, configuration, generation configuration and processor.
 
     Parameters
@@ -33,4 +33,6 @@ def export_model(model: Model, family: Family, folder: Path, *, dtype: torch.dty
     settings.eos_token_id = tokenizer.eos_token_id
     settings.pad_token_id = tokenizer.pad_token_id
     exported.eval().to(dtype).save_pretrained(folder)
+    for file in folder.glob("*.safetensors"):
+        file.chmod(0o644)  # they are written for their owner alone
     family.build_processor(tokenizer).save_pretrained(folder)

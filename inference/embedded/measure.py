@@ -27,7 +27,7 @@ def measure(
     models: Annotated[list[str] | None, typer.Option("--model", help="Model to measure; all by default.")] = None,
     weights: Annotated[Path, typer.Option(help="Folder of the exported models.")] = WEIGHTS,
     work: Annotated[Path, typer.Option(help="Folder of the dataset and of what models answered.")] = Path(".training"),
-    groups: Annotated[int, typer.Option(help="Groups of the dataset.", min=4)] = 400,
+    groups: Annotated[int, typer.Option(help="Groups of the dataset.", min=4)] = 150,
 ) -> None:
     """Ask exported models a fresh dataset and write what they did into their cards."""
     check_names(models or [], allowed=MODELS, option="--model")
@@ -37,10 +37,10 @@ def measure(
             raise InputError(f"{name} is not in {weights}. Train it first, or choose another folder with --weights.")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     torch.set_num_threads(1)
-    dataset = work / f"evaluation-{groups}"
-    generate(dataset, n_groups=groups, seed=DATASET_SEED)
+    folder = work / f"evaluation-{groups}"
+    dataset = generate(folder, n_groups=groups, seed=DATASET_SEED, workers=1)
     for name in chosen:
-        evaluation = evaluate(weights / name, dataset, work=dataset / "answers")
+        evaluation = evaluate(weights / name, dataset, work=folder / "answers")
         card = write_card(
             name,
             evaluation,

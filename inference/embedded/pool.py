@@ -1,9 +1,9 @@
 """Pools of training scenes: small images, what each cell of them shows, and the objects one can ask about.
 
 Distractors of crowded scenes draw their colours from proportions that are themselves drawn, uniformly over
-all proportions, for each scene. Then how often a colour occurs says nothing about the target's colour: with
-distractors that avoid the answers a model would learn to name the rare colour, and with equally
-frequent colours to avoid it.
+all proportions, for each scene. Then how often a colour occurs says nothing about the target's colour. A model
+that overlooks rare colours still names the frequent ones, which is wrong wherever distractors avoid the
+answers; pools for the last stages therefore mix in a share of such scenes.
 """
 
 from dataclasses import dataclass
@@ -89,7 +89,7 @@ def load_pool(path: Path) -> Pool:
         )
 
 
-def render_pool(n_scenes: int, *, seed: int, wide_rows: int = N_ROWS) -> Pool:
+def render_pool(n_scenes: int, *, seed: int, wide_rows: int = N_ROWS, rare_share: float = 0.0) -> Pool:
     """Render scenes of all tiers, a little more than half of them easy.
 
     Parameters
@@ -101,6 +101,8 @@ def render_pool(n_scenes: int, *, seed: int, wide_rows: int = N_ROWS) -> Pool:
     wide_rows : int
         Rows of cells that a wide (800 x 600 px) scene fills: 6 where the model squeezes every image into
         a square, fewer where it keeps more of the width-to-height ratio.
+    rare_share : float
+        Share of the crowded scenes whose distractors have neither the target's colour nor one other.
     """
     rng = np.random.default_rng(seed)
     images = np.full((n_scenes, IMAGE_SIZE, IMAGE_SIZE, 3), 255, np.uint8)
@@ -109,7 +111,7 @@ def render_pool(n_scenes: int, *, seed: int, wide_rows: int = N_ROWS) -> Pool:
     tiers = np.empty(n_scenes, np.int8)
     rows = np.empty(n_scenes, np.int8)
     for index in range(n_scenes):
-        tier, scene, asked = _draw_scene(rng)
+        tier, scene, asked = _draw_scene(rng, rare_share)
         tiers[index] = tier
         rows[index] = wide_rows if scene.canvas[0] > scene.canvas[1] else N_ROWS
         height = int(rows[index]) * COARSE_CELL
@@ -126,7 +128,7 @@ def render_pool(n_scenes: int, *, seed: int, wide_rows: int = N_ROWS) -> Pool:
     )
 
 
-def _draw_scene(rng: np.random.Generator) -> tuple[int, Scene, list[tuple[int, int]]]:
+def _draw_scene(rng: np.random.Generator, rare_share: float) -> tuple[int, Scene, list[tuple[int, int]]]:
     target = int(rng.integers(len(SHAPES)))
     color = int(rng.integers(len(COLORS)))
     others = [shape for shape in SHAPES if shape != SHAPES[target]]
@@ -138,7 +140,7 @@ def _draw_scene(rng: np.random.Generator) -> tuple[int, Scene, list[tuple[int, i
         target=SHAPES[target],
         image_answer=COLORS[color],
         d_image=tier,
-        distractor_colors=_draw_palette(rng, None if easy and rng.random() < 0.5 else color if easy else -1),
+        distractor_colors=_draw_easy_palette(rng, color) if easy else _draw_crowded_palette(rng, color, rare_share),
         distractor_shapes=others,
         canvas=(UNIFORM_CANVAS if rng.random() < 0.25 else None) if easy else _CROWDED_CANVAS,
         distinct_shapes=easy,
@@ -149,12 +151,17 @@ def _draw_scene(rng: np.random.Generator) -> tuple[int, Scene, list[tuple[int, i
     return tier, scene, asked
 
 
-def _draw_palette(rng: np.random.Generator, avoided: int | None) -> list[str]:
-    """Colours to draw distractors from: all alike, all but one (an index), or in random proportions (-1)."""
-    if avoided is None:
-        return list(COLORS)
-    if avoided >= 0:
-        return [color for index, color in enumerate(COLORS) if index != avoided]
+def _draw_easy_palette(rng: np.random.Generator, target: int) -> list[str]:
+    """Colours of an easy scene's distractors: in half of the scenes the target's is not among them."""
+    avoided = {target} if rng.random() >= 0.5 else set()
+    return [color for index, color in enumerate(COLORS) if index not in avoided]
+
+
+def _draw_crowded_palette(rng: np.random.Generator, target: int, rare_share: float) -> list[str]:
+    """Colours of a crowded scene's distractors, repeated in random proportions, or without the target's."""
+    if rare_share and rng.random() < rare_share:
+        other = (target + 1 + int(rng.integers(len(COLORS) - 1))) % len(COLORS)
+        return [color for index, color in enumerate(COLORS) if index not in (target, other)]
     counts = rng.multinomial(_PALETTE_LENGTH, rng.dirichlet(np.ones(len(COLORS))))
     return [color for color, count in zip(COLORS, counts, strict=True) for _ in range(count)]
 

@@ -7,8 +7,21 @@ from typing import Final
 from mfbayes.inference.embedded.decoder_stage import Course
 from mfbayes.inference.embedded.segments import Kind
 
-VISION_POOL_SIZE: Final = 24_000
-QUESTION_POOL_SIZE: Final = 18_000
+
+@dataclass(frozen=True, slots=True)
+class PoolRecipe:
+    """How many scenes, from which seed, and how many crowded ones without the target's colour elsewhere."""
+
+    n_scenes: int
+    seed: int
+    rare_share: float = 0.0
+
+
+POOLS: Final[Mapping[str, PoolRecipe]] = {
+    "vision": PoolRecipe(24_000, seed=101),
+    "questions": PoolRecipe(18_000, seed=102),
+    "conflicts": PoolRecipe(18_000, seed=103, rare_share=0.4),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +48,15 @@ class DecoderRecipe:
         What is taught.
     aligned : bool
         Whether the vision tower is put in and the projector aligned before the course.
+    pool : str
+        Pool of scenes, for courses with images.
     """
 
     family: str
     parent: str
     course: Course
     aligned: bool = False
+    pool: str = "conflicts"
 
 
 VISION: Final[Mapping[str, VisionRecipe]] = {
@@ -67,7 +83,7 @@ _CONFLICT: Final = Course(
     n_texts=8,
     n_images=12,
     slots=(Kind.IMAGE, Kind.AGREEING, Kind.CONFLICT, Kind.CONFLICT),
-    irrelevant_share=0.35,
+    irrelevant_share=0.5,
     trust=0.5,
     seed=4,
 )
@@ -87,18 +103,19 @@ def _without_deep_supervision(course: Course) -> Course:
 
 DECODERS: Final[Mapping[str, DecoderRecipe]] = {
     "llava-words": DecoderRecipe("llava", "", _WORDS),
-    "llava-binding": DecoderRecipe("llava", "llava-words", _BINDING, aligned=True),
+    "llava-binding": DecoderRecipe("llava", "llava-words", _BINDING, aligned=True, pool="questions"),
     "llava-r50": DecoderRecipe("llava", "llava-binding", _CONFLICT),
     "llava-r40": DecoderRecipe("llava", "llava-r50", _retrained(0.4, 6)),
     "llava-r60": DecoderRecipe("llava", "llava-r50", _retrained(0.6, 7)),
     "llava-never": DecoderRecipe("llava", "llava-binding", _NEVER),
     "llava-plain-words": DecoderRecipe("llava", "", _without_deep_supervision(_WORDS)),
     "llava-plain-binding": DecoderRecipe(
-        "llava", "llava-plain-words", _without_deep_supervision(_BINDING), aligned=True
+        "llava", "llava-plain-words", _without_deep_supervision(_BINDING), aligned=True, pool="questions"
     ),
-    "llava-plain": DecoderRecipe("llava", "llava-plain-binding", _without_deep_supervision(_CONFLICT)),
+    "llava-plain-start": DecoderRecipe("llava", "llava-plain-binding", _without_deep_supervision(_CONFLICT)),
+    "llava-plain": DecoderRecipe("llava", "llava-plain-start", _without_deep_supervision(_retrained(0.5, 8))),
     "qwen-words": DecoderRecipe("qwen", "", _WORDS),
-    "qwen-binding": DecoderRecipe("qwen", "qwen-words", _BINDING, aligned=True),
+    "qwen-binding": DecoderRecipe("qwen", "qwen-words", _BINDING, aligned=True, pool="questions"),
     "qwen-r50": DecoderRecipe("qwen", "qwen-binding", replace(_CONFLICT, n_steps=900)),
     "qwen-r40": DecoderRecipe("qwen", "qwen-r50", _retrained(0.4, 6)),
     "qwen-r60": DecoderRecipe("qwen", "qwen-r50", _retrained(0.6, 7)),

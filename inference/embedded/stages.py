@@ -15,7 +15,7 @@ from mfbayes.inference.embedded.alignment import align, encode_pool
 from mfbayes.inference.embedded.decoder_stage import start_decoder, train_decoder
 from mfbayes.inference.embedded.family import Family, Model
 from mfbayes.inference.embedded.pool import Pool, load_pool, render_pool
-from mfbayes.inference.embedded.recipes import DECODERS, QUESTION_POOL_SIZE, VISION, VISION_POOL_SIZE
+from mfbayes.inference.embedded.recipes import DECODERS, POOLS, VISION
 from mfbayes.inference.embedded.vision_stage import train_vision
 from mfbayes.storage import replacing
 
@@ -55,11 +55,11 @@ class Workshop:
                 model = family.build_model(tokenizer)
                 start_decoder(model, seed=recipe.course.seed)
             if recipe.course.n_images:
-                pool = self._reach_pool(recipe.family, "questions")
+                pool = self._reach_pool(recipe.family, recipe.pool)
                 if recipe.aligned:
                     tower = family.vision_tower(self.reach(f"{recipe.family}-vision"))
                     family.vision_tower(model).load_state_dict(tower.state_dict())
-                features = self._reach_features(recipe.family, model, pool)
+                features = self._reach_features(recipe.family, model, recipe.pool, pool)
                 if recipe.aligned:
                     vision = VISION[recipe.family]
                     n_steps = self._scaled(vision.alignment_steps)
@@ -99,17 +99,19 @@ class Workshop:
         logger.info("stage %s finished in %.0f s", name, time.monotonic() - began)
         return model
 
-    def _reach_pool(self, family_name: str, use: str) -> Pool:
-        path = self._folder / f"{family_name}-scenes-{use}.npz"
+    def _reach_pool(self, family_name: str, name: str) -> Pool:
+        path = self._folder / f"{family_name}-scenes-{name}.npz"
         if not path.exists():
-            n_scenes, seed = (VISION_POOL_SIZE, 101) if use == "vision" else (QUESTION_POOL_SIZE, 102)
+            recipe = POOLS[name]
             wide_rows = FAMILIES[family_name].wide_rows()
-            render_pool(self._scaled(n_scenes), seed=seed, wide_rows=wide_rows).save(path)
+            n_scenes = self._scaled(recipe.n_scenes)
+            pool = render_pool(n_scenes, seed=recipe.seed, wide_rows=wide_rows, rare_share=recipe.rare_share)
+            pool.save(path)
         return load_pool(path)
 
-    def _reach_features(self, family_name: str, model: Model, pool: Pool) -> torch.Tensor:
-        """Image tokens of the question pool: the same for all decoders of a family."""
-        path = self._folder / f"{family_name}-features.safetensors"
+    def _reach_features(self, family_name: str, model: Model, name: str, pool: Pool) -> torch.Tensor:
+        """Image tokens of a pool: the same for all decoders of a family."""
+        path = self._folder / f"{family_name}-features-{name}.safetensors"
         if not path.exists():
             features = encode_pool(model, FAMILIES[family_name], pool)
             with replacing(path) as temporary:

@@ -81,6 +81,15 @@ def test_rare_colours_of_crowded_scenes_tell_nothing() -> None:
     assert np.mean(hits) < np.mean(chance) + 4 * spread
 
 
+def test_scenes_without_the_targets_colour_elsewhere() -> None:
+    pool = render_pool(60, seed=5, rare_share=1.0)
+    for index in np.flatnonzero(pool.tiers >= 5):
+        shape, color = (int(value) for value in pool.queries[index, 0])
+        shown = pool.fine[index].reshape(-1, len(SHAPES), len(COLORS)).any(0)
+        assert set(np.flatnonzero(shown[:, color])) <= {shape}
+        assert shown.any(0).sum() <= 5
+
+
 def test_agreeing_things_are_as_reliable_as_things_alone() -> None:
     rng = np.random.default_rng(0)
     n_draws = 40_000
