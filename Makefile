@@ -1,6 +1,6 @@
 # `make fit` runs the whole study on the embedded models; `make test` checks the project. Each sets everything up.
 .DEFAULT_GOAL := help
-.PHONY: help setup fit test format lock bench train clean
+.PHONY: help setup fit test format lock train clean
 
 BIN := .venv/bin
 CODE := mfbayes/*.py mfbayes/cli data_gen inference reports

@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -74,7 +75,8 @@ def generate(
         "design_version": DESIGN_VERSION,
     }
     if _is_finished(out, recipe, overwrite=overwrite):
-        return read_dataset(out)
+        with suppress(InputError):  # damaged: what is missing or altered is drawn again below
+            return read_dataset(out)
     make_folder(out / IMAGE_FOLDER)
     manifest = out / MANIFEST_FILE
     manifest.unlink(missing_ok=True)

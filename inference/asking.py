@@ -155,14 +155,15 @@ class Asker:
             if token in self.tokens.whole:
                 spoken.append((normalize_answer(designed, n_words=n_words), designed))
             else:
-                spoken.append(("", designed))
+                # A first token of an answer may go on as another word: "pur" is purple, pure or purplish.
+                spoken.append(("", ""))
                 unfinished.append(row)
         if unfinished:
             texts = self._continue([batch[row] for row in unfinished], [top[row] for row in unfinished])
             named = {normalize_answer(answer, n_words=n_words): answer for answer in self.tokens.answers}
             for row, text in zip(unfinished, texts, strict=True):
                 answer = normalize_answer(text, n_words=n_words)
-                spoken[row] = (answer, spoken[row][1] or named.get(answer, ""))
+                spoken[row] = (answer, named.get(answer, ""))
         return spoken
 
     def _continue(self, batch: Sequence[Encoded], first: Sequence[int]) -> list[str]:

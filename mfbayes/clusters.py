@@ -8,6 +8,8 @@ type Floats = NDArray[np.float64]
 type Indices = NDArray[np.int64]
 
 N_RESAMPLES = 1000
+# With fewer groups a bootstrap is too narrow: it cannot draw what it has not seen.
+_FEW_GROUPS = 6
 
 
 def resample_groups(n_groups: int, *, rng: np.random.Generator, n_resamples: int = N_RESAMPLES) -> Floats:
@@ -58,16 +60,21 @@ def bound_means(
 def bound_shares(
     hits: Floats, *, group: Indices, column: Indices, n_columns: int, ci_prob: float, rng: np.random.Generator
 ) -> tuple[Floats, Floats, Floats, Indices]:
-    """`bound_means` of 0s and 1s, honest where every trial agrees.
+    """`bound_means` of 0s and 1s, honest where every trial agrees and where groups are few.
 
-    There the bootstrap has no spread; Wilson's interval takes its place, with one observation a group.
+    There the bootstrap has too little spread; the interval is then at least as wide as Wilson's with one
+    observation a group.
     """
     mean, lower, upper, n = bound_means(hits, group=group, column=column, n_columns=n_columns, ci_prob=ci_prob, rng=rng)
-    for position in np.flatnonzero((n > 0) & ((mean == 0) | (mean == 1))):
-        n_groups = np.unique(group[column == position]).size
-        reach = norm.ppf((1 + ci_prob) / 2) ** 2
-        width = reach / (n_groups + reach)
-        lower[position], upper[position] = (0.0, width) if mean[position] == 0 else (1 - width, 1.0)
+    z = norm.ppf((1 + ci_prob) / 2) ** 2
+    for position in np.flatnonzero(n > 0):
+        n_groups, share = np.unique(group[column == position]).size, mean[position]
+        if n_groups >= _FEW_GROUPS and 0 < share < 1:
+            continue
+        centre = (share + z / (2 * n_groups)) / (1 + z / n_groups)
+        reach = np.sqrt(z * share * (1 - share) / n_groups + z**2 / (4 * n_groups**2)) / (1 + z / n_groups)
+        lower[position] = max(0.0, np.fmin(lower[position], centre - reach))
+        upper[position] = min(1.0, np.fmax(upper[position], centre + reach))
     return mean, lower, upper, n
 
 

@@ -35,6 +35,8 @@ COLUMNS = (
     "status",
 )
 _DENSITY_POINTS = 200
+# What is said of the law does not change with the intervals that somebody wants to see.
+_LAW_CI_PROB = 0.95
 
 
 def balance_points(tree: xr.DataTree) -> pd.DataFrame:
@@ -181,7 +183,7 @@ def _describe_choices(
         "free_slope": free.slope,
         "free_slope_lower": free.lower,
         "free_slope_upper": free.upper,
-        "law": free.law,
+        "law": estimate_free_slope(dH, hits, group[fitted], ci_prob=_LAW_CI_PROB).law,
         "dH_min": dH.min(initial=np.inf),
         "dH_max": dH.max(initial=-np.inf),
     }

@@ -15,10 +15,9 @@ from mfbayes.estimates import density_of_balance_points, describe_balance_points
 from mfbayes.following import Design, Priors, following_model, lay_out
 from mfbayes.responses import bin_responses, count_uncertainty, draw_curves
 from mfbayes.sampling import Sample, sample
-from mfbayes.storage import write_with
+from mfbayes.storage import write_bytes
 from mfbayes.trials import Selection, check_trials, select_trials
 
-METHODS = ("reference",)
 _HYPERPARAMETERS = ("balance_point_mean", "balance_point_sd", "log_slope_mean", "log_slope_sd", "group_sd")
 _STATISTICS = {
     "diverging": "diverging",
@@ -75,8 +74,8 @@ def fit(
     """
     if not 0 < ci_prob < 1:
         raise InputError(f"Expected ci_prob between 0 and 1, got {ci_prob}.")
-    if method not in METHODS:
-        raise InputError(f"Expected method {' or '.join(METHODS)}, got {method!r}.")
+    if method not in names.METHODS:
+        raise InputError(f"Expected method {' or '.join(names.METHODS)}, got {method!r}.")
     checked = check_trials(trials)
     selection = select_trials(checked, subset=subset)
     design = lay_out(selection.trials)
@@ -118,7 +117,7 @@ def save_fit(tree: xr.DataTree, path: Path) -> None:
         }
         for node in ("posterior", "sample_stats", "observed_data", "constant_data")
     }
-    write_with(path, lambda part: tree.to_netcdf(part, engine="h5netcdf", encoding=encoding))
+    write_bytes(path, tree.to_netcdf(engine="h5netcdf", encoding=encoding))
 
 
 def load_fit(path: Path) -> xr.DataTree:

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 from scipy.stats import t as student
 
-type Law = Literal["falls", "unclear", "rises"]
+type Law = Literal["falls", "unclear", "rises", "unknown"]
 
 _PRIOR_SD = 5.0
 _STEPS = 50
@@ -30,7 +30,9 @@ class FreeSlope(NamedTuple):
 
     @property
     def law(self) -> Law:
-        """Whether the slope is clearly below zero ("falls"), clearly above ("rises") or neither."""
+        """Whether the slope is clearly below zero ("falls"), clearly above ("rises"), neither, or beyond telling."""
+        if np.isnan(self.lower):
+            return "unknown"
         if self.upper < 0:
             return "falls"
         return "rises" if self.lower > 0 else "unclear"
@@ -42,7 +44,7 @@ def estimate_free_slope(dH: ArrayLike, is_text: ArrayLike, group: ArrayLike, *, 
     Intercept and slope have N(0, 5) priors, which only matter where text and image choices separate
     perfectly. The interval treats the trials of a group as one cluster, corrects for a small number
     of them (CR1) and takes its quantile from Student's t with n_groups - 1 degrees of freedom. It is
-    NaN with a single group.
+    NaN with a single group and where every trial follows the same side: neither can tell.
 
     Parameters
     ----------
@@ -72,7 +74,7 @@ def estimate_free_slope(dH: ArrayLike, is_text: ArrayLike, group: ArrayLike, *, 
     p = expit(design @ beta)
     codes, index = np.unique(np.asarray(group), return_inverse=True)
     n_groups, n_trials = codes.size, hits.size
-    if n_groups < 2:
+    if n_groups < 2 or hits.min() == hits.max():
         return FreeSlope(float(beta[1]), np.nan, np.nan)
     scores = np.zeros((n_groups, 2))
     np.add.at(scores, index, design * (hits - p)[:, None])

@@ -30,7 +30,7 @@ class Effort:
 
 
 ATTEMPTS = (
-    Effort(tune=400, draws=800, target_accept=0.9),
+    Effort(tune=400, draws=500, target_accept=0.9),
     Effort(tune=1000, draws=1000, target_accept=0.95),
     Effort(tune=2000, draws=2000, target_accept=0.99),
 )

@@ -34,6 +34,15 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def write_bytes(path: Path, content: bytes | memoryview) -> None:
+    """Write bytes, atomically.
+
+    Libraries that write files of their own (HDF5) end a full disk in a crash; given bytes, the error is an OSError.
+    """
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write JSON with sorted keys, atomically."""
     write_text(path, json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n")

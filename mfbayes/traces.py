@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mfbayes import names
 from mfbayes.errors import InputError
-from mfbayes.storage import write_with
+from mfbayes.storage import write_bytes
 
 _TEXT, _IMAGE = names.STATE_CODES[names.TEXT], names.STATE_CODES[names.IMAGE]
 
@@ -55,7 +55,7 @@ def write_traces(path: Path, item: ArrayLike, state: ArrayLike, logit_difference
     _check(traces, path)
     compressed = {"zlib": True, "complevel": 4}
     encoding = {names.STATE: compressed, names.LOGIT_DIFFERENCE: compressed}
-    write_with(path, lambda part: traces.to_netcdf(part, engine="h5netcdf", encoding=encoding))
+    write_bytes(path, traces.to_netcdf(engine="h5netcdf", encoding=encoding))
 
 
 def read_traces(path: Path) -> xr.Dataset:

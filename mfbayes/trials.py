@@ -99,11 +99,26 @@ def check_trials(frame: pd.DataFrame, *, place: Place = place_by_number) -> pd.D
     for column in (names.D_TEXT, names.D_IMAGE):
         if column in trials:
             trials[column] = _tiers(trials[column], place)
+    _check_repeats(trials, place)
     is_control = trials[names.KIND] == names.CONTROL
     for column in CORRECT:
         if column in trials:
             trials[column] = _truths(trials[column], place, may_miss=is_control)
     return trials
+
+
+def _check_repeats(trials: pd.DataFrame, place: Place) -> None:
+    """Refuse an item that one model answers twice: copies would pass for independent trials."""
+    if names.ITEM not in trials:
+        return
+    identity = [c for c in (names.MODEL, names.TASK, names.ITEM, names.KIND, names.CONDITION) if c in trials]
+    repeated = np.flatnonzero(trials.duplicated(identity))
+    if repeated.size:
+        row = trials.iloc[repeated[0]]
+        raise InputError(
+            f"Expected each item once for a model (and condition), but item {row[names.ITEM]!r} of "
+            f"{row[names.MODEL]} comes again at {place(int(repeated[0]))}. Remove the copies."
+        )
 
 
 def select_trials(trials: pd.DataFrame, *, subset: str = names.BOTH_CORRECT) -> Selection:
@@ -142,6 +157,11 @@ def select_trials(trials: pd.DataFrame, *, subset: str = names.BOTH_CORRECT) -> 
     chosen = chosen.reset_index(drop=True)
     chosen[names.DH] = relative_uncertainty(chosen[names.H_TEXT], chosen[names.H_IMAGE])
     chosen[names.SUBJECT] = label_subjects(chosen)
+    if names.CONDITION in chosen and chosen[names.CONDITION].nunique() > 1:
+        notes.append(
+            f"{chosen[names.CONDITION].nunique()} conditions are pooled: one balance point stands for all of them. "
+            "Fit them apart to compare them."
+        )
     left_out = [str(model) for model in trials[names.MODEL].unique() if model not in set(chosen[names.MODEL])]
     if left_out:
         notes.append(f"No trial is left of {', '.join(left_out)}, so there is no estimate for it.")

@@ -53,7 +53,7 @@ def draw_curves(evidence: Evidence) -> Figure | None:
 def _title(evidence: Evidence, subjects: list[Subject]) -> str:
     if not evidence.converged:
         return "Curves of a fit that did not converge"
-    exceptions = [s for s in subjects if s.law != "falls"]
+    exceptions = [s for s in subjects if s.law != "falls" or s.status == "one-sided"]
     falling = len(subjects) - len(exceptions)
     if len(subjects) == 1:
         one = subjects[0]
@@ -83,10 +83,10 @@ def _intro(subjects: list[Subject]) -> str:
 
 def _law_word(subject: Subject) -> str:
     if subject.status == "one-sided":
-        return f"always the {subject.only_side}"
+        return f"always the {subject.only_side}" if subject.only_side else "neither answer"
     if subject.status == "outside":
         return "b outside the data"
-    return {"rises": "law fails", "unclear": "law unclear"}.get(subject.law, "")
+    return {"rises": "law fails", "unclear": "law unclear", "unknown": "law untested"}.get(subject.law, "")
 
 
 def _course(evidence: Evidence, subject: Subject) -> str:

@@ -53,6 +53,11 @@ class Subject:
         return self.status == "ok" and self.law == "falls"
 
     @property
+    def defies_the_law(self) -> bool:
+        """Whether P(text) rises with dH, in trials that can tell."""
+        return self.status == "ok" and self.law == "rises"
+
+    @property
     def reading(self) -> Reading:
         """Which side the model leans to, judged by its whole interval."""
         if not self.located:
@@ -65,8 +70,10 @@ class Subject:
 
     @property
     def only_side(self) -> str:
-        """The side a one-sided model always chose."""
-        return "text" if self.n_text else "image"
+        """The side a one-sided model always chose; empty if it gave neither answer."""
+        if self.n_text:
+            return "text"
+        return "image" if self.n_image else ""
 
 
 @dataclass(frozen=True)

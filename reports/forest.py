@@ -28,14 +28,15 @@ WORDS: dict[Reading, str] = {
 def describe(subject: Subject) -> str:
     """The state of a subject in two or three words."""
     if subject.status == "one-sided":
-        return f"always the {subject.only_side}"
+        return f"always the {subject.only_side}" if subject.only_side else "neither answer"
     if subject.status == "outside":
         return "outside the data"
     if subject.status == "not-converged":
         return "not converged"
-    if subject.law == "rises":
+    if subject.defies_the_law:
         return "law fails"
-    return "law unclear" if subject.law == "unclear" else WORDS[subject.reading]
+    laws = {"unclear": "law unclear", "unknown": "law untested"}
+    return laws.get(subject.law) or WORDS[subject.reading]
 
 
 def readings_title(subjects: Sequence[Subject], *, noun: str = "model") -> str:

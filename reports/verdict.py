@@ -51,7 +51,7 @@ def order_probability(evidence: Evidence, lower: Subject, upper: Subject) -> flo
 
 def headline_of(evidence: Evidence, subjects: Sequence[Subject]) -> Sentence:
     """One sentence on the subjects of one task."""
-    rising = [subject for subject in subjects if subject.law == "rises"]
+    rising = [subject for subject in subjects if subject.defies_the_law]
     if rising and len(rising) == len(subjects) > 1:
         return ("The law fails: every model follows the text more as the text grows less certain.",)
     if rising:
@@ -109,7 +109,7 @@ def _nothing_located(subjects: Sequence[Subject]) -> Sentence:
         return _state(subjects[0])
     if all(subject.status == "one-sided" for subject in subjects):
         sides = {subject.only_side for subject in subjects}
-        if len(sides) == 1:
+        if len(sides) == 1 and sides != {""}:
             return (f"Every model always follows the {sides.pop()}: no balance point can be located.",)
         return ("No model ever changes sides: no balance point can be located.",)
     if all(subject.status == "outside" for subject in subjects):
@@ -121,15 +121,19 @@ def _nothing_located(subjects: Sequence[Subject]) -> Sentence:
 
 def _state(subject: Subject) -> Sentence:
     """Why this one model has no balance point to name."""
+    if subject.status == "one-sided" and not subject.only_side:
+        return (subject, " gave neither answer in any trial: it has no balance point in these trials.")
     if subject.status == "one-sided":
         return (subject, f" always follows the {subject.only_side}: it has no balance point in these trials.")
     if subject.status == "outside":
-        side = "text" if subject.median > 0 else "image"
+        side = "text" if subject.n_text > subject.n_image else "image"
         return (subject, f" follows the {side} over the whole observed range: its balance point lies beyond it.")
     if subject.status == "not-converged":
         return (subject, " has no estimate to trust: the sampler did not converge.")
-    if subject.law == "rises":
+    if subject.defies_the_law:
         return ("The law fails for ", subject, ": it follows the text more as the text grows less certain.")
+    if subject.law == "unknown":
+        return ("Cannot tell for ", subject, ": a single group cannot show whether its choice follows the law.")
     return ("Cannot tell for ", subject, ": its choice does not clearly depend on relative uncertainty.")
 
 
@@ -179,7 +183,7 @@ def _with_interval(subject: Subject, evidence: Evidence) -> str:
 def _exceptions(subjects: Sequence[Subject]) -> list[Sentence]:
     if len(subjects) == 1:
         return []
-    return [_state(subject) for subject in subjects if not subject.located and subject.law != "rises"]
+    return [_state(subject) for subject in subjects if not subject.located and not subject.defies_the_law]
 
 
 def _over_tasks(evidence: Evidence) -> Verdict:
@@ -187,7 +191,7 @@ def _over_tasks(evidence: Evidence) -> Verdict:
     headlines = {task: headline_of(evidence, evidence.of_task(task)) for task in evidence.tasks}
     texts = {plain(headline) for headline in headlines.values()}
     lede = tuple((f"{task}: ", *headline) for task, headline in headlines.items())
-    exceptions = tuple(_state(s) for s in evidence.subjects if not s.located and s.law != "rises")
+    exceptions = tuple(_state(s) for s in evidence.subjects if not s.located and not s.defies_the_law)
     if len(texts) == 1:
         return Verdict(("On every task: ", *next(iter(headlines.values()))), exceptions)
     return Verdict(("Which side a model leans to depends on the task.",), (*lede, *exceptions))

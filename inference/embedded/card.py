@@ -5,6 +5,7 @@ from typing import Final
 import pandas as pd
 
 from mfbayes import names
+from mfbayes.data_gen.palette import COLORS
 from mfbayes.inference.embedded.evaluation import Evaluation
 from mfbayes.inference.embedded.recipes import DECODERS, POOLS, VISION, DecoderRecipe
 from mfbayes.inference.embedded.segments import Kind
@@ -92,8 +93,18 @@ classes, PNG files and the processor, computed in 32-bit floats.
 It knows six colours, eight shapes and the sentences of the colour task; any other word is unknown to it. Its
 answers say nothing about large models. In crowded scenes it often names the text's colour even where the text
 speaks of another shape, so that its controls are clean in tiers 0 to 4 only. Balance points can be compared
-within one base only: they move with seed and length of training. One seed was trained.
+within one base only: they move with seed and length of training. One seed was trained.{_tell_below_chance(evaluation.by_image_tier)}
 """
+
+
+def _tell_below_chance(table: pd.DataFrame) -> str:
+    below = table.index[table["accuracy"] < 1 / len(COLORS)]
+    if below.empty:
+        return ""
+    return (
+        f"\nFrom images of tiers {', '.join(map(str, below))} it answers below chance (1 in {len(COLORS)}): it rarely names "
+        "a colour that only the target has."
+    )
 
 
 def _list_chain(name: str) -> list[str]:

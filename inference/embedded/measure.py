@@ -27,7 +27,7 @@ def measure(
     models: Annotated[list[str] | None, typer.Option("--model", help="Model to measure; all by default.")] = None,
     weights: Annotated[Path, typer.Option(help="Folder of the exported models.")] = WEIGHTS,
     work: Annotated[Path, typer.Option(help="Folder of the dataset and of what models answered.")] = Path(".training"),
-    groups: Annotated[int, typer.Option(help="Groups of the dataset.", min=4)] = 150,
+    groups: Annotated[int, typer.Option(help="Groups of the dataset.", min=4)] = 400,
 ) -> None:
     """Ask exported models a fresh dataset and write what they did into their cards."""
     check_names(models or [], allowed=MODELS, option="--model")

@@ -112,8 +112,7 @@ DECODERS: Final[Mapping[str, DecoderRecipe]] = {
     "llava-plain-binding": DecoderRecipe(
         "llava", "llava-plain-words", _without_deep_supervision(_BINDING), aligned=True, pool="questions"
     ),
-    "llava-plain-start": DecoderRecipe("llava", "llava-plain-binding", _without_deep_supervision(_CONFLICT)),
-    "llava-plain": DecoderRecipe("llava", "llava-plain-start", _without_deep_supervision(_retrained(0.5, 8))),
+    "llava-plain": DecoderRecipe("llava", "llava-plain-binding", _without_deep_supervision(_CONFLICT)),
     "qwen-words": DecoderRecipe("qwen", "", _WORDS),
     "qwen-binding": DecoderRecipe("qwen", "qwen-words", _BINDING, aligned=True, pool="questions"),
     "qwen-r50": DecoderRecipe("qwen", "qwen-binding", replace(_CONFLICT, n_steps=900)),

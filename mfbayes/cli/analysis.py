@@ -1,5 +1,6 @@
 """From trials to a finished run folder: fit, balance points, report."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,7 +12,17 @@ from mfbayes._version import __version__
 from mfbayes.cli.progress import say
 from mfbayes.cli.record import Record
 from mfbayes.errors import ConvergenceError, InputError
-from mfbayes.names import BALANCE_POINTS_FILE, FIT_FILE, METHODS, REPORT_FILE, SUBSETS, TRIALS_FILE
+from mfbayes.names import (
+    BALANCE_POINTS_FILE,
+    FIT_FILE,
+    ITEM,
+    LOGIT_DIFFERENCE,
+    METHODS,
+    REPORT_FILE,
+    STATE,
+    SUBSETS,
+    TRIALS_FILE,
+)
 from mfbayes.storage import hash_content, make_folder, write_with
 
 if TYPE_CHECKING:
@@ -70,11 +81,20 @@ def check_output(out: Path, settings: Settings, *, overwrite: bool) -> None:
     """
     settings.check()
     make_folder(out)
-    if overwrite or not (out / FIT_FILE).exists():
+    if not os.access(out, os.W_OK | os.X_OK):
+        raise InputError(f"The folder {out} cannot be written: no permission. Choose another --out.")
+    if overwrite:
         return
-    from mfbayes.fitting import load_fit
-
-    found = load_fit(out / FIT_FILE).attrs
+    tree = find_fit(out, overwrite=False)
+    if tree is None:
+        strangers = [name for name in (TRIALS_FILE, BALANCE_POINTS_FILE, REPORT_FILE) if (out / name).exists()]
+        if strangers:
+            raise InputError(
+                f"{out} has no fit, but a {strangers[0]} that a run would replace. Choose another --out, "
+                "or pass --overwrite to replace it."
+            )
+        return
+    found = tree.attrs
     asked = asdict(settings)
     differing = [
         f"{name} {found.get(f'asked_{name}')} there, {value} asked"
@@ -86,6 +106,27 @@ def check_output(out: Path, settings: Settings, *, overwrite: bool) -> None:
             f"{out} holds a fit with other settings ({', '.join(differing)}). Choose another --out, "
             "or pass --overwrite to replace it."
         )
+
+
+def find_fit(out: Path, *, overwrite: bool) -> "xr.DataTree | None":
+    """The fit of a run's folder, if there is one that can be read.
+
+    Raises
+    ------
+    InputError
+        If it is damaged and may not be overwritten.
+    """
+    from mfbayes.fitting import load_fit
+
+    file = out / FIT_FILE
+    if not file.exists():
+        return None
+    try:
+        return load_fit(file)
+    except InputError as error:
+        if overwrite:
+            return None
+        raise InputError(f"{error} Pass --overwrite to replace it.") from error
 
 
 def analyse(
@@ -107,20 +148,23 @@ def analyse(
         If the sampler did not converge; everything is written all the same, marked as such.
     """
     from mfbayes.estimates import write_balance_points
-    from mfbayes.fitting import load_fit, save_fit
+    from mfbayes.fitting import save_fit
     from mfbayes.reports.page import write_report
 
     record.hashes["trials"] = hash_trials(trials)
     key = hash_content(
-        __version__, record.hashes["trials"], *(f"{k}={v}" for k, v in asdict(settings).items()), *traces
+        __version__,
+        record.hashes["trials"],
+        *(f"{name}={value}" for name, value in asdict(settings).items()),
+        *(f"{model}={hash_traces(traces[model])}" for model in sorted(traces)),
     )
     fit_file = out / FIT_FILE
-    tree = load_fit(fit_file) if fit_file.exists() else None
-    if tree is not None and tree.attrs.get("content_key") == key:
+    tree = find_fit(out, overwrite=overwrite)
+    if tree is not None and tree.attrs.get("content_key") == key and tree.attrs["status"] == "ok":
         say("The fit of these trials is there already; it is used again.")
         record.reused.append(FIT_FILE)
     else:
-        if tree is not None and not overwrite:
+        if tree is not None and tree.attrs.get("content_key") != key and not overwrite:
             raise InputError(
                 f"{out} holds a fit of other trials. Choose another --out, or pass --overwrite to replace it."
             )
@@ -128,8 +172,8 @@ def analyse(
             tree = _fit(trials, settings, traces)
         tree.attrs["content_key"] = key
         tree.attrs.update({f"asked_{name}": value for name, value in asdict(settings).items()})
-        write_with(out / TRIALS_FILE, lambda path: trials.to_parquet(path, index=False))
         save_fit(tree, fit_file)
+    write_with(out / TRIALS_FILE, lambda path: trials.to_parquet(path, index=False))
     write_balance_points(tree, out / BALANCE_POINTS_FILE)
     record.write(out)
     with record.timing("report"):
@@ -139,7 +183,7 @@ def analyse(
     if tree.attrs["status"] != "ok":
         raise ConvergenceError(
             f"The sampler did not converge, so these balance points cannot be trusted. {out / REPORT_FILE} shows "
-            "which quantities failed. More groups or another --seed may help."
+            "which quantities failed. More groups may help; the same command tries again."
         )
 
 
@@ -165,8 +209,19 @@ def hash_trials(trials: "pd.DataFrame") -> str:
     """SHA-256 of a table of trials: its columns and every value in order."""
     import pandas as pd
 
-    values = pd.util.hash_pandas_object(trials, index=False).to_numpy()
+    # What users keep beside the trials may be lists or other things that cannot be hashed as they are.
+    plain = trials.apply(lambda column: column.astype(str) if column.dtype == object else column)
+    values = pd.util.hash_pandas_object(plain, index=False).to_numpy()
     return hash_content(",".join(map(str, trials.columns)), values.tobytes())
+
+
+def hash_traces(traces: "xr.Dataset") -> str:
+    """SHA-256 of layer traces: items, states and logit differences."""
+    return hash_content(
+        "\n".join(map(str, traces[ITEM].to_numpy())),
+        traces[STATE].to_numpy().tobytes(),
+        traces[LOGIT_DIFFERENCE].to_numpy().tobytes(),
+    )
 
 
 def _print_summary(tree: "xr.DataTree", out: Path) -> None:
@@ -174,11 +229,13 @@ def _print_summary(tree: "xr.DataTree", out: Path) -> None:
 
     table = balance_points(tree)
     percent = f"{100 * float(table['ci_prob'].iloc[0]):g} %"
-    width = max(len(str(model)) for model in table["model"])
+    tasks = table["task"].nunique() > 1
+    table["label"] = table["model"] + (" / " + table["task"] if tasks else "")
+    width = max(len(label) for label in table["label"])
     typer.echo(f"Balance points (dH at which text and image are followed equally often), {percent} intervals:")
     for row in table.itertuples():
         typer.echo(
-            f"  {row.model:<{width}}  {row.mean:+.2f} [{row.lower:+.2f}, {row.upper:+.2f}]"
+            f"  {row.label:<{width}}  {row.mean:+.2f} [{row.lower:+.2f}, {row.upper:+.2f}]"
             f"  TFR {row.tfr:.2f}  {row.n_trials} trials  {row.status}"
         )
     typer.echo(f"Report: {out / REPORT_FILE}")

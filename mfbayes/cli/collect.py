@@ -13,7 +13,7 @@ def command(
     model: Annotated[list[str], typer.Option(help="Embedded model, hub id or folder. May be given again.")],
     data: Annotated[Path | None, typer.Option(help="Dataset folder; OUT/data by default.")] = None,
     out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs"),
-    device: Annotated[str, typer.Option(help="Such as cpu, cuda, mps; auto takes the fastest there is.")] = "auto",
+    device: Annotated[str, typer.Option(help="cpu, cuda or mps; auto is cuda where there is one, else cpu.")] = "auto",
     dtype: Annotated[str, typer.Option(help="float32, bfloat16, float16 or auto.")] = "auto",
     batch_size: Annotated[int, typer.Option(min=1, help="Inputs at a time.")] = 32,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N items.")] = None,

@@ -42,7 +42,7 @@ def command(
     settings = Settings(subset=subset, ci_prob=ci_prob, seed=seed, method=method)
     record = Record(
         {
-            "model": model or [],
+            "model": [relative(Path(name)) for name in model or []],
             "trials": relative(trials) if trials else None,
             "out": relative(out),
             "groups": groups or (None if trials else DEFAULT_GROUPS),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from mfbayes.cli.extras import needing
 from mfbayes.cli.progress import counting, say
-from mfbayes.cli.record import Record
+from mfbayes.cli.record import Record, relative
 from mfbayes.names import ALL, DATA_FOLDER, MODEL, TRACES_FILE, TRIALS_FILE
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def collect_study(
     folders = []
     for number, model in enumerate(models, start=1):
         say(f"Asking model {number} of {len(models)}: {model}")
-        with record.timing(f"collect {model}"), needing("inference"):
+        with record.timing(f"collect {relative(Path(model))}"), needing("inference"):
             folders.append(collect(dataset, model, out=out, overwrite=overwrite, progress=True))
     if with_collected:
         folders += _find_collected(dataset, out, known=folders)

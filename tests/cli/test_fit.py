@@ -113,21 +113,47 @@ def test_the_same_content_is_reused_and_other_content_kept(finished: Path, tmp_p
 
 def test_the_report_is_built_again(finished: Path, tmp_path: Path, run: Run) -> None:
     folder = Path(shutil.copytree(finished / "run", tmp_path / "run"))
-    before = (folder / "report.html").read_text(encoding="utf-8")
     (folder / "report.html").unlink()
     assert run("report", folder).code == 0
-    assert (folder / "report.html").read_text(encoding="utf-8") == before
+    first = (folder / "report.html").read_text(encoding="utf-8")
+    assert run("report", folder).code == 0
+    assert (folder / "report.html").read_text(encoding="utf-8") == first
+    for model in TRUTH:
+        assert model in first
 
 
-def test_a_full_disk_leaves_the_old_run(finished: Path, tmp_path: Path) -> None:
+def test_nobodys_files_are_replaced_unasked(tmp_path: Path, run: Run) -> None:
+    own = tmp_path / "mine" / "trials.parquet"
+    own.parent.mkdir()
+    simulate_trials(7).to_parquet(own)
+    before = own.read_bytes()
+    outcome = run("fit", "--trials", own, "--out", own.parent)
+    assert outcome.code == 2
+    assert "--overwrite" in outcome.err
+    assert own.read_bytes() == before
+
+
+def test_a_damaged_fit_says_how_to_go_on(finished: Path, tmp_path: Path, run: Run) -> None:
+    folder = Path(shutil.copytree(finished, tmp_path / "damaged"))
+    file = folder / "run" / "fit.nc"
+    file.write_bytes(file.read_bytes()[:5000])
+    outcome = run("fit", "--trials", folder / "trials.csv", "--out", folder / "run", "--seed", 3)
+    assert outcome.code == 2
+    assert "--overwrite" in outcome.err
+
+
+@pytest.mark.parametrize("command", [["report", "run"], ["fit", "--trials", "trials.csv", "--out", "fresh"]])
+def test_a_full_disk_leaves_the_old_run(finished: Path, tmp_path: Path, command: list[str]) -> None:
     folder = Path(shutil.copytree(finished, tmp_path / "full"))
     before = {file.name: file.read_bytes() for file in (folder / "run").iterdir()}
     code = (
         "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))\n"
-        "sys.argv = ['mfbayes', 'report', 'run']\n"
+        f"sys.argv = ['mfbayes', *{command!r}]\n"
         "from mfbayes.cli import main; main()"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "disk is full or a size limit" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (folder / "fresh" / "fit.nc").exists()
     assert {file.name: file.read_bytes() for file in (folder / "run").iterdir()} == before

@@ -54,3 +54,10 @@ def test_empty_columns_and_single_groups_have_no_interval() -> None:
     assert np.isnan(lower).all()
     assert np.isnan(upper).all()
     assert n.tolist() == [2, 0, 1]
+
+
+def test_few_groups_are_never_narrower_than_wilsons() -> None:
+    """Three groups that happen to agree would give the bootstrap no spread at all."""
+    mean, lower, upper = bounds(np.tile([0.0, 1.0], 30), np.repeat([0, 1, 2], 20))
+    expected = 1.645 * np.sqrt(0.25 / 3 + 1.645**2 / 36) / (1 + 1.645**2 / 3)
+    assert (mean, lower, upper) == pytest.approx((0.5, 0.5 - expected, 0.5 + expected), abs=1e-3)

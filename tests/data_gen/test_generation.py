@@ -82,6 +82,16 @@ def test_another_dataset_is_never_overwritten_unasked(dataset: Dataset, tmp_path
     assert set(replaced.manifest.group) == {"g0000"}
 
 
+def test_a_damaged_dataset_is_repaired_by_the_same_command(dataset: Dataset, tmp_path: Path) -> None:
+    folder = _copy(dataset, tmp_path / "repaired")
+    names = list(dataset.manifest.image.unique())
+    (folder / names[0]).unlink()
+    (folder / names[1]).write_bytes(b"not an image")
+    again = generate(folder, n_groups=2, seed=4, workers=1)
+    pd.testing.assert_frame_equal(again.manifest, dataset.manifest)
+    read_dataset(folder)
+
+
 @pytest.mark.parametrize(("n_groups", "seed"), [(0, 0), (10_001, 0), (1, -1)])
 def test_numbers_out_of_range_are_refused(tmp_path: Path, n_groups: int, seed: int) -> None:
     with pytest.raises(InputError, match="Expected"):

@@ -37,6 +37,10 @@ CASES: list[tuple[list[tuple[Any, ...]], str]] = [
         [("a", 1.9, {"status": "outside"})],
         "a follows the text over the whole observed range: its balance point lies beyond it.",
     ),
+    (
+        [("a", 0.5), ("b", -0.5), ("c", 0.1, {"law": "rises", "status": "one-sided"})],
+        "a leans to the text, b to the image.",
+    ),
     ([("a", 0.1, {"law": "rises"})], "The law fails for a: it follows the text more as the text grows less certain."),
     (
         [("a", 0.1, {"law": "unclear"})],
