@@ -69,7 +69,7 @@ def test_a_misspelt_column_names_the_nearest(refuse: Callable[..., str]) -> None
 )
 @pytest.mark.parametrize("name", ["trials.csv", "trials.parquet"])
 def test_a_bad_value_is_named_with_row_and_column(
-    refuse: Callable[..., str], column: str, value: object, words: list[str], name: str
+    refuse: Callable[..., str], column: str, value: Any, words: list[str], name: str
 ) -> None:
     frame = _trials()
     if isinstance(value, str):

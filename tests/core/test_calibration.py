@@ -18,7 +18,8 @@ def test_intervals_cover_balance_points_and_their_differences(
 ) -> None:
     """Nominal .9: 48 balance points (expected 43, binomial sd 2.1) and 36 differences (32, sd 1.8)."""
     rng = np.random.default_rng(31)
-    covered, covered_differences, errors = 0, 0, []
+    covered, covered_differences = 0, 0
+    errors: list[float] = []
     for seed in range(REPLICATES):
         truth = {f"m{i}": float(rng.normal(-0.1, 0.4)) for i in range(4)}
         trials = simulate(seed=100 + seed, balance_points=truth, n_groups=20, group_sd=group_sd, cell_sd=cell_sd)

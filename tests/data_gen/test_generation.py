@@ -66,7 +66,7 @@ def test_an_altered_leftover_is_drawn_again(dataset: Dataset, tmp_path: Path) ->
 
         notes = PngInfo()
         for key, value in image.info.items():
-            notes.add_text(key, value)
+            notes.add_text(str(key), str(value))
         Image.new("RGB", image.size, "red").save(folder / names[5], pnginfo=notes)
     again = generate(folder, n_groups=2, seed=4, workers=1)
     pd.testing.assert_frame_equal(again.manifest, dataset.manifest)

@@ -1,5 +1,6 @@
 """The training program: its data, its layout against the models' own forward pass, and a tiny whole run."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -33,7 +34,7 @@ FAMILIES = [llava, qwen]
 
 
 @pytest.fixture(autouse=True)
-def _one_thread():
+def _one_thread() -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
