@@ -58,7 +58,7 @@ def byte_tokenizer(*special: str) -> PreTrainedTokenizerFast:
         show_progress=False,
     )
     tokenizer.train_from_iterator(corpus * 20, trainer)
-    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+    return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         **dict(zip(("pad_token", "bos_token", "eos_token"), specials, strict=False)),
         additional_special_tokens=list(special),
@@ -105,7 +105,7 @@ def save_llava(folder: Path) -> None:
     )
     roughen(LlavaForConditionalGeneration(config)).save_pretrained(folder)
     images = CLIPImageProcessor(size={"height": 32, "width": 32}, do_center_crop=False)
-    LlavaProcessor(  # type: ignore[no-untyped-call]
+    LlavaProcessor(
         image_processor=images,
         tokenizer=tokenizer,
         patch_size=8,
@@ -143,7 +143,7 @@ def save_qwen(folder: Path) -> None:
     roughen(Qwen2_5_VLForConditionalGeneration(config)).save_pretrained(folder)
     size = {"shortest_edge": 16 * 16, "longest_edge": 48 * 48}
     # Qwen's own processor needs torchvision for videos; this one does the same to images without it.
-    PaddleOCRVLProcessor(  # type: ignore[no-untyped-call]
+    PaddleOCRVLProcessor(
         image_processor=Qwen2VLImageProcessor(patch_size=8, merge_size=2, temporal_patch_size=2, size=size),
         tokenizer=tokenizer,
         chat_template=TEMPLATE.replace("IMAGE_MARK", "<|vision_start|><|image_pad|><|vision_end|>"),
