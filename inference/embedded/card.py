@@ -93,8 +93,8 @@ classes, PNG files and the processor, computed in 32-bit floats.
 It knows six colours, eight shapes and the sentences of the colour task; any other word is unknown to it. Its
 answers say nothing about large models. In crowded scenes it often names the text's colour even where the text
 speaks of another shape, so that its controls are clean in tiers 0 to 4 only. Balance points can be compared
-within one base only: they move with seed and length of training. One seed was trained.{_tell_below_chance(evaluation.by_image_tier)}
-"""
+within one base only: they move with seed and length of training. One seed was trained.
+{_tell_below_chance(evaluation.by_image_tier)}"""
 
 
 def _tell_below_chance(table: pd.DataFrame) -> str:
@@ -102,8 +102,8 @@ def _tell_below_chance(table: pd.DataFrame) -> str:
     if below.empty:
         return ""
     return (
-        f"\nFrom images of tiers {', '.join(map(str, below))} it answers below chance (1 in {len(COLORS)}): it rarely names "
-        "a colour that only the target has."
+        f"From images of tiers {', '.join(map(str, below))} it answers below chance (1 in {len(COLORS)}): "
+        "it rarely names a colour that only the target has.\n"
     )
 
 
