@@ -61,16 +61,14 @@ A tiny vision-language model for the colour task of mfbayes, trained from scratc
 
 Data are rendered and written by `mfbayes.data_gen` while training; no outside data. Vision stage:
 {_tell_pool("vision")}, labels of image cells, {_tell_vision(recipe.family)}. The projector is then aligned in
-{VISION[recipe.family].alignment_steps:,} steps, and further scenes come with questions: {_tell_pool("questions")} for
-the binding stage, {_tell_pool("conflicts")} for the later ones.
+{VISION[recipe.family].alignment_steps:,} steps. Later stages take their scenes from these pools: {_list_pools(chain)}.
 
 {_list_stages(chain)}
 
 Text and image labels are noisy by design: images .6 %, direct texts .6 %, indirect simple texts 3 %; real-world
 things agree with their colour from .99 (the commonest of 16) to .40 (the rarest). In conflicts the label is the
 image's answer with the trust's probability, else the text's, blind to difficulty. Distractors of crowded scenes
-take colours in random proportions; in {POOLS["conflicts"].rare_share:.0%} of the crowded scenes of the later stages
-none of them has the target's colour.
+take colours in random proportions, or, in the share of them that a pool names as rare, never the target's colour.
 
 ## Measured
 
@@ -143,6 +141,11 @@ def _tell_pool(name: str) -> str:
     return f"{POOLS[name].n_scenes:,} scenes (seed {POOLS[name].seed})"
 
 
+def _list_pools(chain: list[str]) -> str:
+    pools = dict.fromkeys(DECODERS[stage].pool for stage in chain if DECODERS[stage].course.n_images)
+    return "; ".join(f"{name}, {_tell_pool(name)}, rare share {POOLS[name].rare_share:.0%}" for name in pools)
+
+
 def _tell_vision(family: str) -> str:
     vision = VISION[family]
     return f"{vision.n_steps:,} steps of 64, peak rate {vision.learning_rate}, seed {vision.seed}"
@@ -150,16 +153,17 @@ def _tell_vision(family: str) -> str:
 
 def _list_stages(chain: list[str]) -> str:
     lines = [
-        "| stage | steps | texts + images a step | asked of each image | trust | peak rate | seed |",
-        "|---|---|---|---|---|---|---|",
+        "| stage | pool | steps | texts + images a step | asked of each image | trust | peak rate | seed |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for stage in chain:
         course = DECODERS[stage].course
+        pool = DECODERS[stage].pool if course.n_images else "-"
         slots = ", ".join(course.slots) or "-"
         trust = f"{course.trust}" if Kind.CONFLICT in course.slots else "-"
         irrelevant = f" ({course.irrelevant_share:.0%} of agreeing made irrelevant)" if course.slots else ""
         lines.append(
-            f"| {stage} | {course.n_steps:,} | {course.n_texts} + {course.n_images} | {slots}{irrelevant} "
+            f"| {stage} | {pool} | {course.n_steps:,} | {course.n_texts} + {course.n_images} | {slots}{irrelevant} "
             f"| {trust} | {course.learning_rate} | {course.seed} |"
         )
     return "\n".join(lines)

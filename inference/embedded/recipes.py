@@ -21,6 +21,7 @@ POOLS: Final[Mapping[str, PoolRecipe]] = {
     "vision": PoolRecipe(24_000, seed=101),
     "questions": PoolRecipe(18_000, seed=102),
     "conflicts": PoolRecipe(18_000, seed=103, rare_share=0.4),
+    "rare": PoolRecipe(9_000, seed=104, rare_share=0.9),
 }
 
 
@@ -112,7 +113,11 @@ DECODERS: Final[Mapping[str, DecoderRecipe]] = {
     "llava-plain-binding": DecoderRecipe(
         "llava", "llava-plain-words", _without_deep_supervision(_BINDING), aligned=True, pool="questions"
     ),
-    "llava-plain": DecoderRecipe("llava", "llava-plain-binding", _without_deep_supervision(_CONFLICT)),
+    "llava-plain-conflict": DecoderRecipe("llava", "llava-plain-binding", _without_deep_supervision(_CONFLICT)),
+    # Without deep supervision crowded scenes stay below chance, as if their rarest colours were overlooked.
+    "llava-plain": DecoderRecipe(
+        "llava", "llava-plain-conflict", _without_deep_supervision(_retrained(0.5, 8)), pool="rare"
+    ),
     "qwen-words": DecoderRecipe("qwen", "", _WORDS),
     "qwen-binding": DecoderRecipe("qwen", "qwen-words", _BINDING, aligned=True, pool="questions"),
     "qwen-r50": DecoderRecipe("qwen", "qwen-binding", replace(_CONFLICT, n_steps=900)),
