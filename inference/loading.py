@@ -12,6 +12,8 @@ from mfbayes.errors import InputError
 from mfbayes.inference.sources import ModelSource, read_config
 
 AUTO: Final = "auto"
+# Handing such a model's work to several threads takes longer than the work itself.
+_TINY: Final = 10_000_000
 DTYPES: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -75,6 +77,8 @@ def load_model(
     model = model.to(place).eval()
     if precision != "float32":
         _widen_head(model)
+    if place.type == "cpu" and model.num_parameters() < _TINY:
+        torch.set_num_threads(1)
     return LoadedModel(model, processor, place, precision)
 
 

@@ -10,7 +10,7 @@ from mfbayes.cli.record import Record, relative
 from mfbayes.errors import InputError
 from mfbayes.names import ALL, BOTH_CORRECT
 
-DEFAULT_GROUPS = 24
+DEFAULT_GROUPS = 20
 
 
 def command(
