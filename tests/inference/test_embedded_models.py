@@ -14,9 +14,11 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from mfbayes import names
 from mfbayes.data_gen.color_task import design_groups
 from mfbayes.data_gen.drawing import draw
+from mfbayes.data_gen.generation import generate
 from mfbayes.data_gen.palette import COLORS
 from mfbayes.data_gen.texts import COMMAND, describe, question, words
-from mfbayes.inference.embedded.evaluation import sum_up
+from mfbayes.datasets import Dataset
+from mfbayes.inference.embedded.evaluation import evaluate, sum_up
 from mfbayes.inference.embedded.measure import CARD_FILE, WEIGHTS_FILE, count_parameters
 from mfbayes.inference.embedded.recipes import DECODERS, MODELS
 from mfbayes.inference.embedded.train import WEIGHTS
@@ -115,3 +117,23 @@ def test_sum_up_recovers_a_known_balance_point() -> None:
     assert result.choices["text"] + result.choices["image"] == pytest.approx(1.0)
     assert result.n_both_correct == len(trials)
     assert result.oscillations["text-clear"] > result.oscillations["image-clear"]
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """The study's number of groups, from a seed that no training and no card uses."""
+    return generate(tmp_path_factory.mktemp("fresh") / "data", n_groups=400, seed=31_337)
+
+
+@pytest.mark.slow
+@each_model
+def test_models_are_what_the_package_promises(folder: Path, fresh: Dataset, tmp_path: Path) -> None:
+    found = evaluate(folder, fresh, work=tmp_path)
+    easy = 0.75 if folder.name in ("llava-never", "llava-plain") else 0.9
+    accuracy = found.by_image_tier["accuracy"]
+    assert (accuracy.loc[:4] > easy).all()
+    assert (accuracy >= 0.12).all()
+    assert (found.by_text_tier["accuracy"].loc[:1] == 1).all()
+    assert min(found.rank_correlation) > 0.9
+    assert found.dH_range[0] <= -1.7
+    assert found.dH_range[1] >= 1.7
