@@ -47,7 +47,7 @@ def add_trace_estimates(tree: xr.DataTree, trials: pd.DataFrame, traces: Mapping
     traced = _join(_trials_to_trace(checked, subset), traces)
     estimates = {
         "oscillations": count_by_region(points, traced, ci_prob=ci_prob, rng=rng),
-        "layer_map": map_layers(points, traced, traces),
+        "layer_map": map_layers(points, traced, traces, ci_prob=ci_prob, rng=rng),
     }
     for name, dataset in estimates.items():
         tree[f"estimates/{name}"] = xr.DataTree(dataset=dataset)
@@ -117,42 +117,57 @@ def count_by_region(
     )
 
 
-def map_layers(points: xr.Dataset, traced: pd.DataFrame, traces: Mapping[str, xr.Dataset]) -> xr.Dataset:
+def map_layers(
+    points: xr.Dataset,
+    traced: pd.DataFrame,
+    traces: Mapping[str, xr.Dataset],
+    *,
+    ci_prob: float,
+    rng: np.random.Generator,
+) -> xr.Dataset:
     """Mean logit difference (text minus image) of the conflict trials over layers and bins of dH.
 
     Returns
     -------
     Dataset
-        `mean`, `n` over (subject, layer, bin), `n_layers` over subject, `dH_lower` and `dH_upper`
-        over bin; NaN beyond the last layer of a shallower model and where a bin is empty.
+        `mean`, `n`, and `lower` and `upper` from a bootstrap over groups, over (subject, layer, bin);
+        `n_layers` over subject, `dH_lower` and `dH_upper` over bin. NaN beyond the last layer of a
+        shallower model and where a bin is empty; bounds NaN also where it has a single group.
     """
     models = points[names.MODEL].to_numpy().tolist()
     n_layers = [traces[model].sizes[names.LAYER] if model in traces else 0 for model in models]
     shape = (len(n_layers), max(n_layers), _MAP_EDGES.size - 1)
-    mean, n = np.full(shape, np.nan), np.zeros(shape, dtype=np.int64)
+    mean, lower, upper = (np.full(shape, np.nan) for _ in range(3))
+    n = np.zeros(shape, dtype=np.int64)
     for i, subject in enumerate(points[names.SUBJECT].to_numpy()):
         own = traced[(traced[names.SUBJECT] == subject) & (traced[names.KIND] == names.CONFLICT)]
         if own.empty:
             continue
         column = place_in_bins(own[names.DH].to_numpy(np.float64), _MAP_EDGES)
-        values = (
-            traces[models[i]][names.LOGIT_DIFFERENCE].to_numpy()[own["trace"].to_numpy(np.int64)].astype(np.float64)
-        )
-        total = np.zeros((shape[2], n_layers[i]))
-        np.add.at(total, column, values)
-        count = np.bincount(column, minlength=shape[2])[:, None]
-        share = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
-        mean[i, : n_layers[i]], n[i, : n_layers[i]] = share.T, np.broadcast_to(count, total.shape).T
+        group = own["group_code"].to_numpy(np.int64)
+        differences = traces[models[i]][names.LOGIT_DIFFERENCE].to_numpy()[own["trace"].to_numpy(np.int64)]
+        for layer in range(n_layers[i]):
+            mean[i, layer], lower[i, layer], upper[i, layer], n[i, layer] = bound_means(
+                differences[:, layer].astype(np.float64),
+                group=group,
+                column=column,
+                n_columns=shape[2],
+                ci_prob=ci_prob,
+                rng=rng,
+            )
     dims = (names.SUBJECT, names.LAYER, "bin")
     return xr.Dataset(
         {
             "mean": (dims, mean),
+            "lower": (dims, lower),
+            "upper": (dims, upper),
             "n": (dims, n),
             "n_layers": (names.SUBJECT, np.array(n_layers, dtype=np.int64)),
             "dH_lower": ("bin", _MAP_EDGES[:-1]),
             "dH_upper": ("bin", _MAP_EDGES[1:]),
         },
         coords=_subjects(points) | {names.LAYER: np.arange(1, shape[1] + 1)},
+        attrs={"ci_prob": ci_prob},
     )
 
 

@@ -47,9 +47,9 @@ def draw_layer_maps(evidence: Evidence) -> Figure | None:
     )
 
 
-def _values(table: xr.Dataset, subject: Subject) -> NDArray[np.float64]:
-    """Mean logit difference, shape (layer, bin), without the padding of models with fewer layers."""
-    own = table["mean"].sel(subject=subject.key).transpose("layer", "bin").values.astype(float)
+def _values(table: xr.Dataset, subject: Subject, name: str = "mean") -> NDArray[np.float64]:
+    """Mean logit difference or a bound of it, shape (layer, bin), without the padding of shallower models."""
+    own = table[name].sel(subject=subject.key).transpose("layer", "bin").values.astype(float)
     if "n_layers" in table:
         own = own[: int(table["n_layers"].sel(subject=subject.key))]
     return own
@@ -173,9 +173,12 @@ def _data(table: xr.Dataset, subjects: list[Subject]) -> Table:
     head = ["Model", "Layer", *(f"dH bin {i + 1}" for i in range(table.sizes["bin"]))]
     rows = []
     for s in subjects:
-        values = _values(table, s)
-        rows += [
-            [s.key, str(layer + 1), *(decimal(v, digits=1) for v in values[layer].tolist())]
-            for layer in range(len(values))
-        ]
+        cells = zip(*(_values(table, s, name).tolist() for name in ("mean", "lower", "upper")), strict=True)
+        rows += [[s.key, str(layer), *map(_cell, *bounds)] for layer, bounds in enumerate(cells, start=1)]
     return Table.of("Mean logit difference (text minus image) by layer and bin of dH", head, rows)
+
+
+def _cell(mean: float, lower: float, upper: float) -> str:
+    if not np.isfinite(lower):
+        return decimal(mean, digits=1)
+    return f"{decimal(mean, digits=1)} [{decimal(lower, digits=1)}, {decimal(upper, digits=1)}]"

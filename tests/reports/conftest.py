@@ -249,6 +249,8 @@ def _layer_map(cases: Sequence[Case], keys: list[str], rng: np.random.Generator)
     return xr.Dataset(
         {
             "mean": (("subject", "layer", "bin"), mean),
+            "lower": (("subject", "layer", "bin"), mean - 0.6),
+            "upper": (("subject", "layer", "bin"), mean + 0.6),
             "n": (("subject", "layer", "bin"), np.where(np.isnan(mean), 0, 40)),
             "n_layers": ("subject", [case.layers for case in cases]),
             "dH_lower": ("bin", edges[:-1]),
