@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 from mfbayes._version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from mfbayes.estimates import balance_points as balance_points
+    from mfbayes.estimates.balance import balance_points as balance_points
     from mfbayes.fitting import fit as fit
     from mfbayes.reports.page import write_report as report
     from mfbayes.trials import read_trials as read_trials
 
 _HOMES = {
-    "balance_points": ("mfbayes.estimates", "balance_points"),
+    "balance_points": ("mfbayes.estimates.balance", "balance_points"),
     "fit": ("mfbayes.fitting", "fit"),
     "read_trials": ("mfbayes.trials", "read_trials"),
     "report": ("mfbayes.reports.page", "write_report"),

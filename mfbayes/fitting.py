@@ -9,11 +9,11 @@ import xarray as xr
 
 from mfbayes import names
 from mfbayes._version import __version__
-from mfbayes.difficulty import entropy_by_tier
+from mfbayes.estimates.difficulty import entropy_by_tier
 from mfbayes.errors import InputError
-from mfbayes.estimates import density_of_balance_points, describe_balance_points, tabulate_pairs
+from mfbayes.estimates.balance import density_of_balance_points, describe_balance_points, tabulate_pairs
 from mfbayes.following import Design, Priors, following_model, lay_out
-from mfbayes.responses import bin_responses, count_uncertainty, draw_curves
+from mfbayes.estimates.responses import bin_responses, count_uncertainty, draw_curves
 from mfbayes.sampling import Sample, sample
 from mfbayes.storage import write_bytes
 from mfbayes.trials import Selection, check_trials, select_trials
@@ -28,7 +28,7 @@ _STATISTICS = {
     "step_size": "step_size",
     "mean_tree_accept": "acceptance_rate",
 }
-_SINGLE_PRECISION = ("group_effect", "group_subject_effect")
+_SINGLE_PRECISION = ("group_effect", "group_model_effect")
 
 
 def fit(
@@ -144,8 +144,8 @@ def _draw(design: Design, *, priors: Priors | None, seed: int, progress: bool) -
     gate = ["balance_point", "slope", *_HYPERPARAMETERS]
     keep = [*gate, "intercept", "group_effect"]
     if design.has_repeats:
-        gate.append("group_subject_sd")
-        keep.extend(["group_subject_sd", "cell_effect"])
+        gate.append("group_model_sd")
+        keep.extend(["group_model_sd", "cell_effect"])
     return sample(following_model(design, priors=priors), keep=keep, gate=gate, seed=seed, progress=progress)
 
 
@@ -161,7 +161,7 @@ def _label(drawn: xr.Dataset, design: Design) -> xr.Dataset:
         }
     )
     if design.has_repeats:
-        posterior["group_subject_effect"] = _spread_cells(drawn["cell_effect"], design)
+        posterior["group_model_effect"] = _spread_cells(drawn["cell_effect"], design)
     return posterior
 
 

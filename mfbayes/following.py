@@ -47,7 +47,7 @@ class Priors:
     log_slope_mean_sd: float = 0.7
     log_slope_sd: float = 0.5
     group_sd: float = 1.0
-    group_subject_sd: float = 1.0
+    group_model_sd: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,7 +173,7 @@ def following_model(design: Design, *, priors: Priors | None = None) -> pm.Model
         line = intercept[design.cell_subject] - (slope[design.cell_subject] - pilot_slope) * pilot.cell_uncertainty
         excess = pilot.cell_intercept - line
         group_sd = _signed_scale("group_sd", scales.group_sd)
-        cell_sd = _signed_scale("group_subject_sd", scales.group_subject_sd) if design.has_repeats else 0.0
+        cell_sd = _signed_scale("group_model_sd", scales.group_model_sd) if design.has_repeats else 0.0
         told = pilot.cell_precision / (1 + cell_sd**2 * pilot.cell_precision)
         told_of_group = _sum_by(told, design.cell_group, len(design.groups))
         group_effect = _informed_normal(

@@ -16,6 +16,7 @@ CHOICE: Final = "choice"
 TEXT_CORRECT: Final = "text_correct"
 IMAGE_CORRECT: Final = "image_correct"
 CONDITION: Final = "condition"
+FAMILY: Final = "family"
 
 TEXT: Final = "text"
 IMAGE: Final = "image"
@@ -30,8 +31,10 @@ BOTH_CORRECT: Final = "both-correct"
 ALL: Final = "all"
 SUBSETS: Final = (BOTH_CORRECT, ALL)
 
+NUTS: Final = "nuts"
+FAST: Final = "fast"
 REFERENCE: Final = "reference"
-METHODS: Final = (REFERENCE,)
+METHODS: Final = (NUTS, FAST, REFERENCE)
 
 SUBJECT: Final = "subject"
 LAYER: Final = "layer"

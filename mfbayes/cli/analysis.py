@@ -147,7 +147,7 @@ def analyse(
     ConvergenceError
         If the sampler did not converge; everything is written all the same, marked as such.
     """
-    from mfbayes.estimates import write_balance_points
+    from mfbayes.estimates.balance import write_balance_points
     from mfbayes.fitting import save_fit
     from mfbayes.reports.page import write_report
 
@@ -189,7 +189,7 @@ def analyse(
 
 def _fit(trials: "pd.DataFrame", settings: Settings, traces: "Mapping[str, xr.Dataset]") -> "xr.DataTree":
     from mfbayes.fitting import fit
-    from mfbayes.vacillation import add_trace_estimates
+    from mfbayes.estimates.vacillation import add_trace_estimates
 
     say(f"Fitting {len(trials):,} trials of {trials['model'].nunique()} models")
     tree = fit(
@@ -225,7 +225,7 @@ def hash_traces(traces: "xr.Dataset") -> str:
 
 
 def _print_summary(tree: "xr.DataTree", out: Path) -> None:
-    from mfbayes.estimates import balance_points
+    from mfbayes.estimates.balance import balance_points
 
     table = balance_points(tree)
     percent = f"{100 * float(table['ci_prob'].iloc[0]):g} %"

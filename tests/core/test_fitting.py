@@ -14,10 +14,10 @@ from arviz_stats import summary  # type: ignore[attr-defined]
 import mfbayes
 from mfbayes import fitting
 from mfbayes.errors import InputError
-from mfbayes.estimates import COLUMNS, write_balance_points
+from mfbayes.estimates.balance import COLUMNS, write_balance_points
 from mfbayes.fitting import load_fit, save_fit
 from mfbayes.sampling import Effort, sample
-from mfbayes.vacillation import add_trace_estimates
+from mfbayes.estimates.vacillation import add_trace_estimates
 
 TRUTH = {"seer": -0.6, "middle": 0.0, "reader": 0.5}
 HASTE = Effort(tune=30, draws=20, target_accept=0.8)
@@ -45,7 +45,7 @@ def test_truth_is_within_the_posterior(tree: xr.DataTree) -> None:
         assert row["slope_lower"] - 0.5 < 2.5 < row["slope_upper"] + 0.5
         assert row["status"] == "ok"
     posterior = tree["posterior"].to_dataset()
-    for name in ("group_sd", "group_subject_sd"):
+    for name in ("group_sd", "group_model_sd"):
         assert posterior[name].quantile(0.001) < 0.6 < posterior[name].quantile(0.999)
 
 
@@ -96,7 +96,7 @@ def test_the_gate_was_passed_and_the_tree_says_how(tree: xr.DataTree) -> None:
     convergence = tree["estimates/convergence"].to_dataset()
     assert convergence.attrs["attempts"] == 1
     assert "balance_point[seer]" in convergence["parameter"]
-    assert "group_subject_sd" in convergence["parameter"]
+    assert "group_model_sd" in convergence["parameter"]
 
 
 def test_traces_join_by_item(tree: xr.DataTree, trials: pd.DataFrame) -> None:
@@ -167,7 +167,7 @@ def test_haste_is_told_and_a_seed_repeats(trials: pd.DataFrame, monkeypatch: pyt
     once, again = mfbayes.fit(one, seed=3), mfbayes.fit(one, seed=3)
     assert once.attrs["status"] == "not-converged"
     assert (once["estimates/balance_points"].to_dataset()["status"] == "not-converged").all()
-    assert "group_subject_sd" not in once["posterior"].to_dataset()
+    assert "group_model_sd" not in once["posterior"].to_dataset()
     notes = json.loads(once.attrs["notes"])
     assert any("(v)" in note for note in notes)
     assert any("All trials are used" in note for note in notes)

@@ -11,7 +11,7 @@ from mfbayes.following import Design, Priors, following_model, lay_out
 from mfbayes.trials import check_trials, select_trials
 
 EFFECTS = ("balance_point_mean", "balance_point", "log_slope_mean", "log_slope", "group_effect", "cell_effect")
-SCALES = ("balance_point_sd", "log_slope_sd", "group_sd", "group_subject_sd")
+SCALES = ("balance_point_sd", "log_slope_sd", "group_sd", "group_model_sd")
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def log_joint(design: Design, values: dict[str, np.ndarray], priors: Priors) -> 
     total = norm.logpdf(mu_b, 0, priors.balance_point_mean_sd)
     total += norm.logpdf(mu_k, priors.log_slope_mean, priors.log_slope_mean_sd)
     total += halfnorm.logpdf(b_sd, scale=priors.balance_point_sd) + halfnorm.logpdf(k_sd, scale=priors.log_slope_sd)
-    total += halfnorm.logpdf(g_sd, scale=priors.group_sd) + halfnorm.logpdf(c_sd, scale=priors.group_subject_sd)
+    total += halfnorm.logpdf(g_sd, scale=priors.group_sd) + halfnorm.logpdf(c_sd, scale=priors.group_model_sd)
     total += norm.logpdf(b, mu_b, b_sd).sum() + norm.logpdf(log_k, mu_k, k_sd).sum()
     total += norm.logpdf(u, 0, g_sd).sum() + norm.logpdf(v, 0, c_sd).sum()
     subject = design.trial_subject

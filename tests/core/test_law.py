@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mfbayes.law import estimate_free_slope
+from mfbayes.laws.free_slope import estimate_free_slope
 
 
 def choices(

@@ -191,7 +191,7 @@ def _convergence(keys: list[str], rng: np.random.Generator, *, converged: bool) 
         "log_slope_mean",
         "log_slope_sd",
         "group_sd",
-        "group_subject_sd",
+        "group_model_sd",
     ]
     worst = 1.004 if converged else 1.21
     sizes = rng.uniform(900, 3800, (2, len(names))) if converged else rng.uniform(12, 300, (2, len(names)))

@@ -9,7 +9,7 @@ import xarray as xr
 from mfbayes import names
 from mfbayes.clusters import bound_means
 from mfbayes.errors import InputError
-from mfbayes.responses import place_in_bins
+from mfbayes.estimates.responses import place_in_bins
 from mfbayes.traces import count_oscillations, never_committed
 from mfbayes.trials import check_trials, label_groups, label_subjects, select_trials
 from mfbayes.uncertainty import relative_uncertainty

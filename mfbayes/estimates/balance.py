@@ -10,7 +10,7 @@ from scipy.stats import gaussian_kde
 
 from mfbayes import names
 from mfbayes.clusters import bound_shares
-from mfbayes.law import estimate_free_slope
+from mfbayes.laws.free_slope import estimate_free_slope
 from mfbayes.storage import write_text
 from mfbayes.trials import label_groups
 

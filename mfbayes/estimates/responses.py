@@ -36,7 +36,7 @@ def draw_curves(posterior: xr.Dataset, *, ci_prob: float) -> xr.Dataset:
         `mean`, `lower`, `upper` over (subject, dH).
     """
     kept = posterior.isel(draw=slice(None, None, 1 + posterior.sizes["chain"] * posterior.sizes["draw"] // _MAX_DRAWS))
-    cell_sd = kept["group_subject_sd"].to_numpy().ravel() if "group_subject_sd" in kept else 0.0
+    cell_sd = kept["group_model_sd"].to_numpy().ravel() if "group_model_sd" in kept else 0.0
     spread = np.hypot(kept["group_sd"].to_numpy().ravel(), cell_sd)
     nodes, weights = hermegauss(_NODES)
     weights = weights / weights.sum()

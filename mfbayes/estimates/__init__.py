@@ -1,0 +1,1 @@
+"""Finished numbers of a fit: each a function to one labelled Dataset."""

@@ -1,0 +1,1 @@
+"""The marginal likelihood: group effects integrated out by the Laplace approximation."""
