@@ -1,0 +1,336 @@
+r"""The fast tier: mode and curvature of the marginal likelihood, with the spread between subjects integrated.
+
+The marginal log-likelihood of balance points, log slopes and the groups' standard deviations is
+replaced by its quadratic at the mode. What stands above the subjects (their common means and the
+standard deviations of every level) then has a closed-form density, which is integrated by importance
+sampling from quasi-random points rather than maximised: at its mode the spread between subjects can
+be zero, and every interval too narrow.
+
+References
+----------
+Rue, Martino and Chopin, "Approximate Bayesian inference for latent Gaussian models", Journal of the
+Royal Statistical Society B 71(2), 2009, doi:10.1111/j.1467-9868.2008.00700.x.
+"""
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.special import expit
+from scipy.stats import chi2, multivariate_t, norm, qmc
+
+from mfbayes import names
+from mfbayes.convergence import CHAINS, Sample, judge
+from mfbayes.design import Design
+from mfbayes.errors import InputError
+from mfbayes.marginal.likelihood import MarginalLikelihood, marginal_likelihood, three_scales
+from mfbayes.marginal.population import Population, populate
+from mfbayes.priors import Priors
+
+type Floats = NDArray[np.float64]
+
+MAX_SUBJECTS = 200
+_STEP = 1e-4
+_ROUNDS = 4
+_SETTLED = 0.1  # posterior standard deviations between two rounds
+_FOUND = 1e-3
+_ROOM = 2e7  # numbers in all the nodes' matrices
+_RIDGE = 1e-6
+_FAR = 12.0
+_CORNERS = ((1, 1), (1, -1), (-1, 1), (-1, -1))
+_TAIL = 5.0
+_MIN_NODE_SHARE = 0.1
+_BINS = 64
+_START_SCALE = 0.6
+
+
+class Quadratic(NamedTuple):
+    """A function near a point: its gradient there and its curvature, minus the matrix of second derivatives."""
+
+    point: Floats
+    gradient: Floats
+    curvature: Floats
+
+
+def approximate(design: Design, *, priors: Priors | None = None, seed: int = 0, draws: int = 1000) -> Sample:
+    """Fit the following model by mode and curvature, and draw from the approximation.
+
+    Parameters
+    ----------
+    design : Design
+        Trials, laid out.
+    priors : Priors, optional
+        Scales of the priors.
+    seed : int
+        The same seed gives the same draws.
+    draws : int
+        Independent draws in each of four "chains", so that the result has the shape of a sampled one.
+
+    Returns
+    -------
+    Sample
+        `passed` is False where no mode is found or the integration over spreads is too coarse.
+
+    Raises
+    ------
+    InputError
+        With more than 200 subjects, for whose curvature this tier is not made.
+    """
+    if design.n_subjects > MAX_SUBJECTS:
+        raise InputError(
+            f"Expected at most {MAX_SUBJECTS} models (times tasks and conditions) for method 'fast', "
+            f"got {design.n_subjects}. Use method 'nuts'."
+        )
+    scales = priors or Priors()
+    population = populate(design, scales)
+    target = _Target(likelihood=marginal_likelihood(design), priors=scales)
+    quadratic, found = _find_mode(target, population)
+    rng = np.random.default_rng(seed)
+    nodes = _integrate_spreads(population, quadratic, rng=rng)
+    posterior = _draw(population, quadratic, nodes, rng=rng, draws=draws)
+    return _describe(posterior, design, population, passed=found and nodes.effective_share >= _MIN_NODE_SHARE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Target:
+    """Marginal log-likelihood and the groups' priors over (b, log kappa, log sd of the group effects)."""
+
+    likelihood: MarginalLikelihood
+    priors: Priors
+
+    def __call__(self, point: Floats) -> tuple[float, Floats]:
+        """Value and gradient."""
+        design = self.likelihood.design
+        n = design.n_subjects
+        balance_point, slope = point[:n], np.exp(point[n : 2 * n])
+        sds = np.exp(point[2 * n :])
+        found = self.likelihood.evaluate(np.column_stack([slope * balance_point, slope]), three_scales(design, sds))
+        by_intercept, by_slope = found.coefficients.T
+        by_sd = found.scales[three_scales(design, np.ones_like(sds)) > 0]
+        relative = sds / np.array([getattr(self.priors, name) for name in design.group_scales])
+        # The density is that of log sd: the Jacobian keeps the mode away from minus infinity.
+        value = found.value + float((point[2 * n :] - 0.5 * relative**2).sum())
+        gradient = np.concatenate(
+            [slope * by_intercept, slope * (balance_point * by_intercept + by_slope), sds * by_sd + 1 - relative**2]
+        )
+        return value, gradient
+
+    def started_at(self, point: Floats) -> "_Target":
+        """The same function, quickest near this point."""
+        n = self.likelihood.design.n_subjects
+        slope = np.exp(point[n : 2 * n])
+        coefficients = np.column_stack([slope * point[:n], slope])
+        sds = three_scales(self.likelihood.design, np.exp(point[2 * n :]))
+        return replace(self, likelihood=self.likelihood.started_at(coefficients, sds))
+
+    def expand(self, point: Floats) -> Quadratic:
+        """The quadratic at a point, by central differences of the gradient."""
+        _, gradient = self(point)
+        curvature = np.empty((point.size, point.size))
+        for i, step in enumerate(np.eye(point.size) * _STEP):
+            curvature[i] = (self(point - step)[1] - self(point + step)[1]) / (2 * _STEP)
+        values, vectors = np.linalg.eigh((curvature + curvature.T) / 2)
+        # A subject that only ever follows one side can bend the wrong way; the prior decides there.
+        return Quadratic(point, gradient, (vectors * np.maximum(values, 0.0)) @ vectors.T)
+
+
+def _find_mode(target: _Target, population: Population) -> tuple[Quadratic, bool]:
+    """The quadratic at the mode under the likeliest spreads, and whether that mode was found."""
+    sds = np.array([_START_SCALE * spread.scale for spread in population.all_spreads])
+    point = _start(target.likelihood.design)
+    target = target.started_at(point)
+    quadratic, found = target.expand(point), False
+    for _ in range(_ROUNDS):
+        point, found = _climb(target, population, sds, quadratic)
+        target = target.started_at(point)
+        quadratic = target.expand(point)
+        sds = np.exp(_likeliest_spreads(population, quadratic))
+        mean, factor, _ = _condition(population, quadratic, sds)
+        moved = factor.T @ (mean - point)
+        if found and np.abs(moved).max() < _SETTLED:
+            break
+    return quadratic, found
+
+
+def _climb(target: _Target, population: Population, sds: Floats, quadratic: Quadratic) -> tuple[Floats, bool]:
+    """Maximise the target and the population's density for given spreads."""
+    n = 2 * population.n_subjects
+    precision, _ = population.precision(sds)
+    _, factor, _ = _condition(population, quadratic, sds)
+    inverse = np.linalg.inv(factor)
+
+    def descend(whitened: Floats) -> tuple[float, Floats]:
+        point = quadratic.point + inverse.T @ whitened
+        value, gradient = target(point)
+        away = point[:n] - population.mean
+        value -= 0.5 * float(away @ precision @ away)
+        gradient[:n] -= precision @ away
+        if not np.isfinite(value):
+            return np.inf, np.zeros_like(whitened)
+        return -value, -(inverse @ gradient)
+
+    # In coordinates where the curvature was one, the first step is Newton's.
+    found = minimize(descend, np.zeros(quadratic.point.size), jac=True, method="BFGS", options={"gtol": _FOUND})
+    reached = bool(np.abs(found.jac).max() < 10 * _FOUND)
+    return quadratic.point + inverse.T @ found.x, reached
+
+
+class _Conditional(NamedTuple):
+    """Posterior given spreads: mean (..., n), Cholesky factor of the precision (..., n, n), log evidence (...)."""
+
+    mean: Floats
+    factor: Floats
+    evidence: Floats
+
+
+def _condition(population: Population, quadratic: Quadratic, sds: Floats) -> _Conditional:
+    """The quadratic and the population together, for spreads of shape (..., n_spreads)."""
+    n, size = 2 * population.n_subjects, quadratic.point.size
+    precision, log_determinant = population.precision(sds)
+    # The groups' standard deviations have no population; their prior is in the quadratic.
+    whole = quadratic.curvature + _RIDGE * np.eye(size) + np.zeros((*sds.shape[:-1], 1, 1))
+    whole[..., :n, :n] += precision
+    shift = precision @ population.mean
+    pull = np.zeros((*sds.shape[:-1], size)) + quadratic.curvature @ quadratic.point + quadratic.gradient
+    pull[..., :n] += shift
+    factor = np.linalg.cholesky(whole)
+    half = np.linalg.solve(factor, pull[..., None])
+    mean = np.linalg.solve(np.swapaxes(factor, -1, -2), half)[..., 0]
+    log_diagonal = np.log(np.diagonal(factor, axis1=-2, axis2=-1)).sum(axis=-1)
+    evidence = 0.5 * ((half**2).sum(axis=(-1, -2)) - log_determinant - shift @ population.mean) - log_diagonal
+    return _Conditional(mean, factor, evidence)
+
+
+def _log_density(population: Population, log_sds: Floats, evidence: Floats) -> Floats:
+    """Log density of the logarithms of the spreads, shape (...,)."""
+    relative = np.exp(log_sds) / np.array([spread.scale for spread in population.all_spreads])
+    density: Floats = evidence + (log_sds - 0.5 * relative**2).sum(axis=-1)
+    return density
+
+
+def _likeliest_spreads(population: Population, quadratic: Quadratic) -> Floats:
+    """Logarithms of the spreads at their mode."""
+
+    def descend(log_sds: Floats) -> float:
+        kept = np.clip(log_sds, -_FAR, _FAR)
+        evidence = _condition(population, quadratic, np.exp(kept)).evidence
+        return -float(_log_density(population, kept, evidence)) + float(np.abs(log_sds - kept).sum())
+
+    start = np.log([_START_SCALE * spread.scale for spread in population.all_spreads])
+    found = minimize(descend, start, method="Nelder-Mead", options={"xatol": 0.01, "fatol": 0.01})
+    return np.clip(np.asarray(found.x, dtype=np.float64), -_FAR, _FAR)
+
+
+class _Nodes(NamedTuple):
+    """Spreads to average over (n_nodes, n_spreads), their weights, and the posterior given each."""
+
+    sds: Floats
+    weights: Floats
+    conditional: _Conditional
+
+    @property
+    def effective_share(self) -> float:
+        """Effective share of the nodes: 1 if all weigh the same."""
+        return 1 / float((self.weights**2).sum()) / self.weights.size
+
+
+def _integrate_spreads(population: Population, quadratic: Quadratic, *, rng: np.random.Generator) -> _Nodes:
+    """Weigh quasi-random points around the mode of the spreads' logarithms."""
+    centre = _likeliest_spreads(population, quadratic)
+    spread = _widths(population, quadratic, centre)
+    n_nodes = 2 ** int(np.clip(np.log2(_ROOM / quadratic.point.size**2), 6, 9))
+    uniform = np.clip(qmc.Sobol(centre.size + 1, rng=rng).random(n_nodes), 1e-9, 1 - 1e-9)
+    stretch = np.sqrt(chi2.ppf(uniform[:, :1], _TAIL) / _TAIL)
+    nodes = np.clip(centre + (norm.ppf(uniform[:, 1:]) / stretch) @ spread, -_FAR, _FAR)
+    conditional = _condition(population, quadratic, np.exp(nodes))
+    proposal = multivariate_t(loc=centre, shape=spread @ spread, df=_TAIL).logpdf(nodes)
+    log_weights = _log_density(population, nodes, conditional.evidence) - proposal
+    weights = np.exp(log_weights - log_weights.max())
+    return _Nodes(np.exp(nodes), weights / weights.sum(), conditional)
+
+
+def _widths(population: Population, quadratic: Quadratic, centre: Floats) -> Floats:
+    """Symmetric root of the inverse curvature of the spreads' log density at its mode."""
+    moves = 0.1 * np.eye(centre.size)
+    corners = np.array([[[centre + a * i + b * j for j in moves] for i in moves] for a, b in _CORNERS])
+    density = _log_density(population, corners, _condition(population, quadratic, np.exp(corners)).evidence)
+    curvature = -(density[0] - density[1] - density[2] + density[3]) / (4 * 0.1**2)
+    values, vectors = np.linalg.eigh((curvature + curvature.T) / 2)
+    widths: Floats = (vectors / np.sqrt(np.clip(values, 0.2, None))) @ vectors.T
+    return widths
+
+
+def _draw(
+    population: Population, quadratic: Quadratic, nodes: _Nodes, *, rng: np.random.Generator, draws: int
+) -> dict[str, Floats]:
+    """Independent draws of everything, an array of shape (4 draws, ...) a variable."""
+    n, total = population.n_subjects, CHAINS * draws
+    # Systematic resampling: each node is drawn as often as its weight says, up to one.
+    cumulated = np.cumsum(nodes.weights)
+    cumulated[-1] = 1.0
+    index = np.searchsorted(cumulated, (np.arange(total) + rng.random()) / total)
+    points, means = np.empty((total, quadratic.point.size)), np.empty((total, 2))
+    for node in np.unique(index):
+        own = index == node
+        noise = rng.standard_normal((quadratic.point.size, int(own.sum())))
+        points[own] = nodes.conditional.mean[node] + np.linalg.solve(nodes.conditional.factor[node].T, noise).T
+        means[own] = population.draw_means(points[own, : 2 * n], nodes.sds[node], rng=rng)
+    order = rng.permutation(total)
+    points, means, index = points[order], means[order], index[order]
+    slope = np.exp(points[:, n : 2 * n])
+    drawn = {
+        "balance_point": points[:, :n],
+        "slope": slope,
+        "intercept": slope * points[:, :n],
+        "balance_point_mean": means[:, 0],
+        "log_slope_mean": means[:, 1],
+        "group_scales": np.exp(points[:, 2 * n :]),
+    }
+    for i, spread in enumerate(population.all_spreads):
+        drawn[spread.name] = nodes.sds[index, i]
+    return drawn
+
+
+def _describe(drawn: dict[str, Floats], design: Design, population: Population, *, passed: bool) -> Sample:
+    """Draws as a sampler would hand them over."""
+    scales = drawn.pop("group_scales")
+    drawn |= {name: scales[:, i] for i, name in enumerate(design.group_scales)}
+    posterior = xr.Dataset(
+        {
+            name: (("chain", "draw", names.SUBJECT)[: 1 + values.ndim], values.reshape(CHAINS, -1, *values.shape[1:]))
+            for name, values in drawn.items()
+        },
+        coords={names.SUBJECT: np.array(design.subjects, dtype=object)},
+    )
+    shape = (posterior.sizes["chain"], posterior.sizes["draw"])
+    statistics = xr.Dataset({"diverging": (("chain", "draw"), np.zeros(shape, dtype=bool))})
+    gate = ["balance_point", "slope", *(spread.name for spread in population.all_spreads), *design.group_scales]
+    convergence = judge(posterior, diverging=statistics["diverging"], gate=gate)
+    convergence.attrs |= {"passed": int(passed and convergence.attrs["passed"]), "method": names.FAST}
+    return Sample(posterior=posterior, statistics=statistics, convergence=convergence)
+
+
+def _start(design: Design) -> Floats:
+    """Where to begin: a logistic fit for each subject on binned dH, and middling spreads of the groups."""
+    edge = np.linspace(-2, 2, _BINS + 1)
+    column = np.clip(np.searchsorted(edge, design.uncertainty, side="right") - 1, 0, _BINS - 1)
+    place = design.trial_subject * _BINS + column
+    shape = (design.n_subjects, _BINS)
+    n = np.bincount(place, minlength=design.n_subjects * _BINS).reshape(shape)
+    hits = np.bincount(place, design.is_text, minlength=design.n_subjects * _BINS).reshape(shape)
+    middle = (edge[:-1] + edge[1:]) / 2
+    intercept, slope = np.zeros(design.n_subjects), np.full(design.n_subjects, 2.0)
+    features = np.stack([np.ones(_BINS), -middle])
+    for _ in range(12):
+        p = expit(intercept[:, None] - slope[:, None] * middle)
+        score = (hits - n * p) @ features.T - np.column_stack([intercept / 4, slope - 2.0])
+        weight = n * p * (1 - p)
+        information = np.einsum("sb,ib,jb->sij", weight, features, features) + np.diag([0.25, 1.0])
+        step = np.clip(np.linalg.solve(information, score[..., None])[..., 0], -1.5, 1.5)
+        intercept, slope = intercept + step[:, 0], slope + step[:, 1]
+    slope = np.clip(slope, 0.3, 10.0)
+    scales = np.full(len(design.group_scales), np.log(0.5))
+    return np.concatenate([np.clip(intercept / slope, -2.5, 2.5), np.log(slope), scales])
