@@ -106,19 +106,19 @@ class Asker:
         spoken = self._spoken(batch, top.tolist(), owners.tolist())
         states, differences = self._traces(batch, logits) if layers else ([[]] * len(batch), [[]] * len(batch))
         fields = zip(
-            batch,
+            [entry.prompt.key for entry in batch],
             entropy(exact).tolist(),
-            spoken,
+            margin_uncertainty(exact).tolist(),
+            least_confidence(exact).tolist(),
+            *zip(*spoken, strict=True),
             of_answers.tolist(),
             sums.tolist(),
+            answer_nlls(exact, self.tokens.tokens).tolist(),
             states,
             differences,
             strict=True,
         )
-        return [
-            Response(entry.prompt.key, H, answer, designed, scores, shares, state, difference)
-            for entry, H, (answer, designed), scores, shares, state, difference in fields
-        ]
+        return [Response(*values) for values in fields]
 
     def _owners_of(self, tokens: torch.Tensor) -> torch.Tensor:
         if not len(self._owners):
@@ -191,11 +191,48 @@ def entropy(logits: torch.Tensor) -> torch.Tensor:
     logits : torch.Tensor, shape (n_prompts, n_vocabulary)
         float64.
     """
-    top = logits.argmax(dim=-1, keepdim=True)
-    delta = logits - logits.gather(-1, top)
-    weights = delta.exp().scatter(-1, top, 0.0)
+    delta, weights = _weigh_others(logits)
     rest = weights.sum(dim=-1)
     return torch.log1p(rest) - (weights * delta).sum(dim=-1) / (1 + rest)
+
+
+def margin_uncertainty(logits: torch.Tensor) -> torch.Tensor:
+    """One minus the lead of the likeliest token, as `mfbayes.indices.margin_uncertainty` has it."""
+    _, weights = _weigh_others(logits)
+    rest = weights.sum(dim=-1)
+    return (rest + weights.amax(dim=-1)) / (1 + rest)
+
+
+def least_confidence(logits: torch.Tensor) -> torch.Tensor:
+    """One minus the largest probability, as `mfbayes.indices.least_confidence` has it."""
+    rest = _weigh_others(logits)[1].sum(dim=-1)
+    return rest / (1 + rest)
+
+
+def answer_nlls(logits: torch.Tensor, tokens: Sequence[Sequence[int]]) -> torch.Tensor:
+    """Negative log-probability of each answer, as `mfbayes.indices.answer_nll` has it; shape (n_prompts, n_answers).
+
+    Parameters
+    ----------
+    logits : torch.Tensor, shape (n_prompts, n_vocabulary)
+        float64.
+    tokens : sequence of sequence of int
+        For each answer the tokens that begin it, none of them in two answers.
+    """
+    own = torch.stack([logits[:, list(ids)].logsumexp(dim=-1) for ids in tokens], dim=-1)
+    outside = logits.index_fill(-1, torch.tensor([i for ids in tokens for i in ids], device=logits.device), -torch.inf)
+    terms = torch.cat([own, outside.logsumexp(dim=-1, keepdim=True)], dim=-1)
+    # Sums of all the others, not one minus the answer's own share: nothing cancels near certainty.
+    others = [terms[:, [j for j in range(terms.shape[1]) if j != i]].logsumexp(dim=-1) for i in range(len(tokens))]
+    against = torch.stack(others, dim=-1) - own
+    return torch.logaddexp(torch.zeros_like(against), against)
+
+
+def _weigh_others(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits and probabilities relative to the likeliest token, whose own place holds zero."""
+    top = logits.argmax(dim=-1, keepdim=True)
+    delta = logits - logits.gather(-1, top)
+    return delta, delta.exp().scatter(-1, top, 0.0)
 
 
 def forget_positions(model: Any) -> None:

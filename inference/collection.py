@@ -24,7 +24,7 @@ COLLECTION_FILE: Final = "collection.json"
 AUTO: Final = "auto"
 DEFAULT_BATCH_SIZE: Final = 32
 # Raised whenever the same model would be asked or read differently.
-PROTOCOL_VERSION: Final = 1
+PROTOCOL_VERSION: Final = 2
 _IMAGES_A_PART: Final = 16
 _TEXTS_A_PART: Final = 128
 
@@ -192,10 +192,13 @@ def _finish(
     folder: Path, plan: Plan, responses: dict[str, Response], source: ModelSource, record: dict[str, Any]
 ) -> None:
     """Put trials and traces in place, then the record that says they belong together."""
-    from mfbayes.inference.tables import build_trials, write_item_traces
+    from mfbayes.inference.tables import bound_noise, build_trials, write_item_traces
 
     staged = make_folder(folder / PARTS_FOLDER / "finished")
-    trials = build_trials(plan, responses, model=source.name)
+    # A model that batches would change is asked one prompt at a time: what they would do to it is no noise.
+    sensitivity = record["checks"]["batch_sensitivity"] if record["batch_size"] > 1 else None
+    noise = bound_noise(responses.values(), batch_sensitivity=sensitivity, dtype=record["dtype"])
+    trials = build_trials(plan, responses, model=source.name, logit_noise=noise)
     write_with(staged / TRIALS_FILE, lambda path: trials.to_parquet(path, index=False))
     write_item_traces(staged / TRACES_FILE, plan, responses)
     files = {name: hash_file(staged / name) for name in (TRIALS_FILE, TRACES_FILE)}
@@ -243,11 +246,16 @@ def _is_finished(folder: Path, content: dict[str, Any], *, dtype: str) -> bool:
 
 
 def is_collected(folder: Path, dataset: Dataset) -> bool:
-    """Whether a folder holds a finished collection of every item of a dataset, whatever the model's weights."""
+    """Whether a folder holds a finished collection of every item of a dataset, whatever the model's weights.
+
+    One by another version of this program does not count: its columns differ.
+    """
     record = _record(folder)
-    return (
-        record is not None and record.get("content", {}).get("questions") == plan_prompts(dataset.manifest).content_hash
-    )
+    if record is None:
+        return False
+    content: dict[str, Any] = record.get("content", {})
+    wanted = {"protocol": PROTOCOL_VERSION, "questions": plan_prompts(dataset.manifest).content_hash}
+    return {name: content.get(name) for name in wanted} == wanted
 
 
 def _check_replaceable(folder: Path, content: dict[str, Any], *, dtype: str, overwrite: bool) -> None:

@@ -21,6 +21,8 @@ class Response(NamedTuple):
         Of the prompt.
     entropy : float
         Of the first answer token over the full vocabulary, in nats.
+    margin_uncertainty, least_confidence : float
+        Of the same distribution, as `mfbayes.indices` has them.
     answer : str
         The model's own greedy answer, in lower case.
     designed : str
@@ -28,6 +30,8 @@ class Response(NamedTuple):
     logits, probabilities : sequence of float
         Of each designed answer, in the plan's order: logit of its likeliest spelling, and summed probability
         of all its spellings.
+    nlls : sequence of float
+        Negative logarithm of that probability, in nats, exact near certainty too.
     states : sequence of int
         Per decoder layer, whether its top token begins the text answer (1), the image answer (0) or neither
         (-1); empty where no traces were wanted.
@@ -37,10 +41,13 @@ class Response(NamedTuple):
 
     key: str
     entropy: float
+    margin_uncertainty: float
+    least_confidence: float
     answer: str
     designed: str
     logits: Sequence[float]
     probabilities: Sequence[float]
+    nlls: Sequence[float]
     states: Sequence[int]
     differences: Sequence[float]
 

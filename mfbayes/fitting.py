@@ -1,6 +1,7 @@
 """Fitting: trials -> one labelled tree of posterior, data and finished estimates."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -9,16 +10,23 @@ import xarray as xr
 
 from mfbayes import names
 from mfbayes._version import __version__
-from mfbayes.estimates.difficulty import entropy_by_tier
+from mfbayes.convergence import Sample
+from mfbayes.design import Design, lay_out
 from mfbayes.errors import InputError
-from mfbayes.estimates.balance import density_of_balance_points, describe_balance_points, tabulate_pairs
-from mfbayes.following import Design, Priors, following_model, lay_out
+from mfbayes.estimates.balance import density_of_balance_points, describe_balance_points
+from mfbayes.estimates.comparisons import compare_pairs, judge_equivalence, rank_models
+from mfbayes.estimates.conditions import shift_of_conditions
+from mfbayes.estimates.decomposition import decompose_tfr
+from mfbayes.estimates.difficulty import entropy_by_tier
+from mfbayes.estimates.halves import split_by_total_entropy
 from mfbayes.estimates.responses import bin_responses, count_uncertainty, draw_curves
-from mfbayes.sampling import Sample, sample
+from mfbayes.estimates.sensitivity import estimate_sensitivity
+from mfbayes.marginal.effects import recover_effects
+from mfbayes.marginal.fast import MAX_SUBJECTS, approximate
+from mfbayes.priors import Priors
 from mfbayes.storage import write_bytes
 from mfbayes.trials import Selection, check_trials, select_trials
 
-_HYPERPARAMETERS = ("balance_point_mean", "balance_point_sd", "log_slope_mean", "log_slope_sd", "group_sd")
 _STATISTICS = {
     "diverging": "diverging",
     "energy": "energy",
@@ -28,7 +36,8 @@ _STATISTICS = {
     "step_size": "step_size",
     "mean_tree_accept": "acceptance_rate",
 }
-_SINGLE_PRECISION = ("group_effect", "group_model_effect")
+# Beyond this the checks of the law and of what was chosen would take longer than the fit.
+_MAX_CHECKED_TRIALS = 200_000
 
 
 def fit(
@@ -37,7 +46,9 @@ def fit(
     subset: str = names.BOTH_CORRECT,
     ci_prob: float = 0.95,
     seed: int = 0,
-    method: str = "reference",
+    method: str = names.NUTS,
+    index: str = names.ENTROPY,
+    checks: bool = True,
     progress: bool = False,
     priors: Priors | None = None,
 ) -> xr.DataTree:
@@ -53,8 +64,13 @@ def fit(
         Probability of the equal-tailed intervals, in (0, 1).
     seed : int
         The same seed and trials give the same tree on the same machine.
-    method : {"reference"}
-        The explicit model, sampled by NUTS.
+    method : {"nuts", "fast", "reference"}
+        One model, three tiers: "nuts" samples it with group effects integrated out, "fast" takes mode and
+        curvature of the same, "reference" samples it explicitly, group effects and all.
+    index : {"entropy", "margin", "max-probability", "nll"}
+        The uncertainty whose relative difference is dH; see `mfbayes.indices`.
+    checks : bool
+        Also compare the law in dH with others and fit halves and alternatives; not above 200,000 trials.
     progress : bool
         Show progress on stderr, where that is a terminal.
     priors : Priors, optional
@@ -77,41 +93,55 @@ def fit(
     if method not in names.METHODS:
         raise InputError(f"Expected method {' or '.join(names.METHODS)}, got {method!r}.")
     checked = check_trials(trials)
-    selection = select_trials(checked, subset=subset)
+    selection = select_trials(checked, subset=subset, index=index)
     design = lay_out(selection.trials)
-    if not design.uncertainty.size:
-        raise InputError("Every choice is 'other', so no trial follows the text or the image. Check the answers.")
-    notes = list(selection.notes)
-    n_other = int((selection.trials[names.CHOICE] == names.OTHER).sum())
-    if n_other:
-        notes.append(f"{n_other} of {len(selection.trials)} choices are neither answer: counted, not fitted.")
-    if not design.has_repeats:
-        notes.append(
-            "No group has two trials of one model, so the effect of group and model (v) cannot be told from "
-            "chance and is left out."
-        )
-    drawn = _draw(design, priors=priors, seed=seed, progress=progress)
+    notes = [*selection.notes, *_check_design(design, selection.trials)]
+    drawn = _draw(design, method=method, priors=priors, seed=seed, progress=progress)
     posterior = _label(drawn.posterior, design)
-    tree = _plant(drawn, posterior, design)
+    tree = _plant(drawn, posterior, design, selection.trials)
     tree.attrs = {
         "mfbayes_version": __version__,
         "ci_prob": ci_prob,
         "subset": selection.subset,
+        "index": selection.index,
         "method": method,
         "seed": seed,
         "status": "ok" if drawn.passed else "not-converged",
-        "notes": json.dumps(notes, ensure_ascii=False),
     }
-    _estimate(tree, posterior, checked, selection)
+    _estimate(tree, design, checked, selection)
+    if checks and drawn.passed:
+        notes.extend(_check(tree, design, checked, selection, priors=priors))
+    tree.attrs["notes"] = json.dumps(notes, ensure_ascii=False)
     return tree
 
 
+def _check_design(design: Design, trials: pd.DataFrame) -> list[str]:
+    """Refuse what cannot be fitted, and say what the data cannot tell."""
+    if not design.n_trials:
+        raise InputError("Every choice is 'other', so no trial follows the text or the image. Check the answers.")
+    if np.ptp(design.uncertainty) == 0:
+        raise InputError(
+            f"dH is {design.uncertainty[0]:g} in every trial, so nothing can be told of how choices depend on it. "
+            f"Check {names.H_TEXT} and {names.H_IMAGE}."
+        )
+    notes = []
+    n_other = int((trials[names.CHOICE] == names.OTHER).sum())
+    if n_other:
+        notes.append(f"{n_other} of {len(trials)} choices are neither answer: counted, not fitted.")
+    if not design.has_model_effect:
+        notes.append(
+            "No group has two trials of one model, so the effect of group and model (v) cannot be told from "
+            "chance and is left out."
+        )
+    return notes
+
+
 def save_fit(tree: xr.DataTree, path: Path) -> None:
-    """Write a fit as netCDF, atomically; group effects in single precision."""
+    """Write a fit as netCDF, atomically."""
     compressed = {"zlib": True, "complevel": 1}
     encoding = {
         f"/{node}": {
-            str(name): compressed | ({"dtype": "float32"} if name in _SINGLE_PRECISION else {})
+            str(name): compressed
             for name, values in tree[node].to_dataset().data_vars.items()
             if values.ndim and values.dtype.kind in "fiub"
         }
@@ -140,43 +170,58 @@ def load_fit(path: Path) -> xr.DataTree:
     return tree
 
 
-def _draw(design: Design, *, priors: Priors | None, seed: int, progress: bool) -> Sample:
-    gate = ["balance_point", "slope", *_HYPERPARAMETERS]
-    keep = [*gate, "intercept", "group_effect"]
-    if design.has_repeats:
-        gate.append("group_model_sd")
-        keep.extend(["group_model_sd", "cell_effect"])
-    return sample(following_model(design, priors=priors), keep=keep, gate=gate, seed=seed, progress=progress)
+def labelled_posterior(tree: xr.DataTree) -> xr.Dataset:
+    """Draws of a fit, with model, task, condition and family of every subject as coordinates."""
+    constant = tree["constant_data"].to_dataset()
+    labels = {part: constant[f"{names.SUBJECT}_{part}"] for part in _PARTS}
+    return tree["posterior"].to_dataset().assign_coords(labels)
+
+
+def _draw(design: Design, *, method: str, priors: Priors | None, seed: int, progress: bool) -> Sample:
+    if method == names.FAST:
+        return approximate(design, priors=priors, seed=seed)
+    from mfbayes.following import following_model, marginal_model
+    from mfbayes.sampling import sample
+
+    build = marginal_model if method == names.NUTS else following_model
+    spreads = [f"{name}{level}_sd" for name in ("balance_point", "log_slope") for level in _infixes(design)]
+    gate = ["balance_point", "slope", "balance_point_mean", "log_slope_mean", *spreads, *design.group_scales]
+    return sample(build(design, priors=priors), keep=[*gate, "intercept"], gate=gate, seed=seed, progress=progress)
+
+
+def _infixes(design: Design) -> list[str]:
+    return ["", *(f"_{level}" for level in design.levels)]
+
+
+_PARTS = (names.MODEL, names.TASK, names.CONDITION, names.FAMILY)
 
 
 def _label(drawn: xr.Dataset, design: Design) -> xr.Dataset:
-    """Draws with labelled subjects and groups, and cells spread over both."""
-    posterior = drawn.drop_dims("cell", errors="ignore").drop_attrs()
-    posterior = posterior.assign_coords(
-        {
-            names.SUBJECT: np.array(design.subjects, dtype=object),
-            names.MODEL: (names.SUBJECT, np.array(design.subject_model, dtype=object)),
-            names.TASK: (names.SUBJECT, np.array(design.subject_task, dtype=object)),
-            names.GROUP: np.array(design.groups, dtype=object),
-        }
+    """Draws with labelled subjects."""
+    parts = (design.subject_model, design.subject_task, design.subject_condition, design.subject_family)
+    return drawn.drop_attrs().assign_coords(
+        {names.SUBJECT: np.array(design.subjects, dtype=object)}
+        | {part: (names.SUBJECT, np.array(values, dtype=object)) for part, values in zip(_PARTS, parts, strict=True)}
     )
-    if design.has_repeats:
-        posterior["group_model_effect"] = _spread_cells(drawn["cell_effect"], design)
-    return posterior
 
 
-def _plant(drawn: Sample, posterior: xr.Dataset, design: Design) -> xr.DataTree:
+def _plant(drawn: Sample, posterior: xr.Dataset, design: Design, trials: pd.DataFrame) -> xr.DataTree:
     # ArviZ stacks variables of different dims, which a coordinate that only some of them have prevents.
-    labels = [names.MODEL, names.TASK]
-    trial = np.arange(design.uncertainty.size)
+    trial = np.arange(design.n_trials)
     constant = xr.Dataset(
         {
             names.DH: ("trial", design.uncertainty, {"long_name": "relative uncertainty"}),
+            names.H_TEXT: ("trial", trials[names.H_TEXT].to_numpy(np.float64)[design.row], {"units": "nats"}),
+            names.H_IMAGE: ("trial", trials[names.H_IMAGE].to_numpy(np.float64)[design.row], {"units": "nats"}),
             "subject_index": ("trial", design.trial_subject),
             "group_index": ("trial", design.trial_group),
         }
-        | {f"{names.SUBJECT}_{label}": (names.SUBJECT, posterior[label].to_numpy()) for label in labels},
-        coords={"trial": trial, names.SUBJECT: posterior[names.SUBJECT].to_numpy()},
+        | {f"{names.SUBJECT}_{part}": (names.SUBJECT, posterior[part].to_numpy()) for part in _PARTS},
+        coords={
+            "trial": trial,
+            names.SUBJECT: posterior[names.SUBJECT].to_numpy(),
+            names.GROUP: np.array(design.groups, dtype=object),
+        },
     )
     observed = xr.Dataset({"is_text": ("trial", design.is_text.astype(np.int8))}, coords={"trial": trial})
     statistics = drawn.statistics[[name for name in _STATISTICS if name in drawn.statistics]].rename(
@@ -184,7 +229,7 @@ def _plant(drawn: Sample, posterior: xr.Dataset, design: Design) -> xr.DataTree:
     )
     return xr.DataTree.from_dict(
         {
-            "/posterior": posterior.drop_vars(labels),
+            "/posterior": posterior.drop_vars(_PARTS),
             "/sample_stats": statistics.drop_attrs(),
             "/observed_data": observed,
             "/constant_data": constant,
@@ -193,28 +238,60 @@ def _plant(drawn: Sample, posterior: xr.Dataset, design: Design) -> xr.DataTree:
     )
 
 
-def _spread_cells(effect: xr.DataArray, design: Design) -> xr.DataArray:
-    """Cells over (subject, group): NaN where a subject has no trial of a group."""
-    shape = (effect.sizes["chain"], effect.sizes["draw"], len(design.subjects), len(design.groups))
-    values = np.full(shape, np.nan, dtype=np.float32)
-    values[:, :, design.cell_subject, design.cell_group] = effect.to_numpy()
-    return xr.DataArray(values, dims=("chain", "draw", names.SUBJECT, names.GROUP))
-
-
-def _estimate(tree: xr.DataTree, posterior: xr.Dataset, trials: pd.DataFrame, selection: Selection) -> None:
+def _estimate(tree: xr.DataTree, design: Design, trials: pd.DataFrame, selection: Selection) -> None:
     """Add the finished numbers that a report draws under `/estimates`."""
     chosen, ci_prob = selection.trials, float(tree.attrs["ci_prob"])
     passed = tree.attrs["status"] == "ok"
+    posterior = labelled_posterior(tree)
     rng = np.random.default_rng(int(tree.attrs["seed"]))
-    estimates = {
-        "balance_points": describe_balance_points(posterior, chosen, ci_prob=ci_prob, passed=passed, rng=rng),
-        "balance_density": density_of_balance_points(posterior),
-        "pairwise": tabulate_pairs(posterior),
-        "curves": draw_curves(posterior, ci_prob=ci_prob),
-        "binned": bin_responses(posterior, chosen, ci_prob=ci_prob, rng=rng),
-        "dH_histogram": count_uncertainty(posterior, chosen),
-        "entropy_by_tier": entropy_by_tier(trials, ci_prob=ci_prob, rng=rng),
-    }
+    _add(
+        tree,
+        {
+            "balance_points": describe_balance_points(posterior, chosen, ci_prob=ci_prob, passed=passed, rng=rng),
+            "balance_density": density_of_balance_points(posterior),
+            "curves": draw_curves(posterior, ci_prob=ci_prob),
+            "binned": bin_responses(posterior, chosen, ci_prob=ci_prob, rng=rng),
+            "dH_histogram": count_uncertainty(posterior, chosen),
+            "entropy_by_tier": entropy_by_tier(trials, ci_prob=ci_prob, rng=rng),
+            "group_effects": recover_effects(design, posterior),
+        },
+    )
+    _add(
+        tree,
+        {
+            "pairwise": compare_pairs(tree),
+            "ranking": rank_models(tree),
+            "equivalence": judge_equivalence(tree),
+            "decomposition": decompose_tfr(tree, rng=rng),
+            "condition_shifts": shift_of_conditions(tree),
+        },
+    )
+
+
+def _check(
+    tree: xr.DataTree, design: Design, trials: pd.DataFrame, selection: Selection, *, priors: Priors | None
+) -> list[str]:
+    """Add what holds the fit against other laws, halves of the data and other choices; notes where it cannot."""
+    if design.n_trials > _MAX_CHECKED_TRIALS or design.n_subjects > MAX_SUBJECTS:
+        return [
+            "Other laws, halves by total entropy and other choices were not compared: that is for at most "
+            f"{_MAX_CHECKED_TRIALS:,} trials and {MAX_SUBJECTS} models."
+        ]
+    ci_prob, seed = float(tree.attrs["ci_prob"]), int(tree.attrs["seed"])
+    _add(
+        tree,
+        {
+            "halves": split_by_total_entropy(tree, seed=seed),
+            "sensitivity": estimate_sensitivity(
+                trials, subset=selection.subset, index=selection.index, ci_prob=ci_prob, seed=seed, priors=priors
+            ),
+        }
+        | examine_law(selection.trials, design, ci_prob=ci_prob, seed=seed, priors=priors),
+    )
+    return []
+
+
+def _add(tree: xr.DataTree, estimates: Mapping[str, xr.Dataset | None]) -> None:
     for name, dataset in estimates.items():
         if dataset is not None:
             tree[f"estimates/{name}"] = xr.DataTree(dataset=dataset)

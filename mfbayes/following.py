@@ -1,12 +1,15 @@
 r"""The following model: how relative uncertainty and inherent preference decide whom a model follows.
 
-For trial i of subject m (a model on one task) and item group g
+For trial i of subject s (a model on one task under one condition) and item group g
 
 .. math::
-    \operatorname{logit} P(choice_i = text) = \kappa_m (b_m - dH_i) + u_g + v_{gm}
+    \operatorname{logit} P(choice_i = text) = \kappa_s (b_s - dH_i) + u_g + v_{gm} + w_{gmc}
 
-with balance points b_m ~ N(mu_b, sigma_b), slopes log kappa_m ~ N(mu_k, sigma_k), and group effects
-u_g ~ N(0, sigma_g), v_gm ~ N(0, sigma_gm), since the trials of a group share one scene and one text.
+with balance points b_s ~ N(mu_b, sigma_b), slopes log kappa_s ~ N(mu_k, sigma_k), and group effects
+u_g ~ N(0, sigma_g), v_gm ~ N(0, sigma_gm), w_gmc ~ N(0, sigma_gmc), since the trials of a group share one
+scene and one text. v is left out where no model has two trials of a group, w without several conditions.
+Where subjects share a family, model, task or condition, both means also have a normal effect of each of
+these levels.
 
 References
 ----------
@@ -16,114 +19,42 @@ Gorinova, Moore and Hoffman, "Automatic Reparameterisation of Probabilistic Prog
 arXiv:1906.03028, for coordinates between the centred and the non-centred form.
 """
 
-from dataclasses import dataclass
-from functools import cached_property
-from math import log
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 import pymc as pm
 import pytensor.tensor as pt
 from numpy.typing import NDArray
 from pytensor.tensor.variable import TensorVariable
 
 from mfbayes import names
-from mfbayes.pilot import estimate_roughly
-from mfbayes.trials import label_groups
+from mfbayes.design import GROUP_SCALES, Design
+from mfbayes.marginal.likelihood import marginal_likelihood, three_scales
+from mfbayes.marginal.operator import integrated
+from mfbayes.pilot import Estimates, estimate_roughly
+from mfbayes.priors import Priors
 
 type Floats = NDArray[np.float64]
 type Indices = NDArray[np.int64]
 type Tensor = TensorVariable[Any, Any]
 
-
-@dataclass(frozen=True, kw_only=True)
-class Priors:
-    """Scales of the priors, on dH for balance points and in log-odds for group effects."""
-
-    balance_point_mean_sd: float = 0.75
-    balance_point_sd: float = 0.5
-    log_slope_mean: float = log(2)
-    log_slope_mean_sd: float = 0.7
-    log_slope_sd: float = 0.5
-    group_sd: float = 1.0
-    group_model_sd: float = 1.0
+_PILOT_SCALE = 0.6
 
 
-@dataclass(frozen=True, kw_only=True)
-class Design:
-    """Trials as arrays: which subject and group each belongs to, its dH and whether text was followed.
+class Subjects(NamedTuple):
+    """Intercepts and slopes of the subjects in a model under construction."""
 
-    A cell is a pair of subject and group that has a trial.
-    """
-
-    subjects: tuple[str, ...]
-    subject_model: tuple[str, ...]
-    subject_task: tuple[str, ...]
-    groups: tuple[str, ...]
-    uncertainty: Floats
-    is_text: Floats
-    trial_subject: Indices
-    trial_group: Indices
-
-    @cached_property
-    def has_repeats(self) -> bool:
-        """Whether some group has two trials of one subject, without which v cannot be told from noise."""
-        return self.cell_subject.size < self.uncertainty.size
-
-    @cached_property
-    def cell_subject(self) -> Indices:
-        """Subject of each cell, shape (n_cells,)."""
-        return self._cells[0] // len(self.groups)
-
-    @cached_property
-    def cell_group(self) -> Indices:
-        """Group of each cell, shape (n_cells,)."""
-        return self._cells[0] % len(self.groups)
-
-    @cached_property
-    def trial_cell(self) -> Indices:
-        """Cell of each trial, shape (n_trials,)."""
-        return self._cells[1]
-
-    @cached_property
-    def _cells(self) -> tuple[Indices, Indices]:
-        codes, cell = np.unique(self.trial_subject * len(self.groups) + self.trial_group, return_inverse=True)
-        return codes, cell
-
-
-def lay_out(trials: pd.DataFrame) -> Design:
-    """Lay selected trials out as arrays; choices of neither answer are left out.
-
-    Parameters
-    ----------
-    trials : DataFrame
-        Trials of a `mfbayes.trials.Selection`. A subject stays even if all its choices are `other`.
-    """
-    subjects = trials[[names.SUBJECT, names.MODEL, names.TASK]].drop_duplicates(names.SUBJECT)
-    subjects = subjects.sort_values([names.TASK, names.MODEL])
-    fitted = trials[trials[names.CHOICE] != names.OTHER]
-    group_labels = label_groups(trials)[fitted.index]
-    groups = sorted(set(group_labels))
-    return Design(
-        subjects=tuple(subjects[names.SUBJECT]),
-        subject_model=tuple(subjects[names.MODEL]),
-        subject_task=tuple(subjects[names.TASK]),
-        groups=tuple(groups),
-        uncertainty=fitted[names.DH].to_numpy(np.float64),
-        is_text=np.where(fitted[names.CHOICE] == names.TEXT, 1.0, 0.0),
-        trial_subject=pd.Index(subjects[names.SUBJECT]).get_indexer(fitted[names.SUBJECT]).astype(np.int64),
-        trial_group=pd.Index(groups).get_indexer(group_labels).astype(np.int64),
-    )
+    intercept: Tensor
+    slope: Tensor
 
 
 def following_model(design: Design, *, priors: Priors | None = None) -> pm.Model:
-    """Build the following model as a PyMC graph with named dims.
+    """Build the following model as an explicit PyMC graph with named dims.
 
     Parameters
     ----------
     design : Design
-        Trials; without repeats in any cell the effects v are left out.
+        Trials, laid out.
     priors : Priors, optional
         Scales of the priors.
 
@@ -134,70 +65,147 @@ def following_model(design: Design, *, priors: Priors | None = None) -> pm.Model
         scales (`_signed`); the quantities of interest are deterministic. Since the priors of the effects enter
         through potentials, the model can be sampled but not simulated forwards.
     """
+    with pm.Model(coords=coordinates(design), check_bounds=False) as model:
+        logit_p = linear_predictor(design, priors=priors or Priors())
+        pm.Bernoulli("is_text", logit_p=logit_p, observed=design.is_text, dims="trial")
+    return model
+
+
+def marginal_model(design: Design, *, priors: Priors | None = None) -> pm.Model:
+    """Build the following model with the effects of groups integrated out by Laplace's method.
+
+    Parameters
+    ----------
+    design : Design
+        Trials, laid out.
+    priors : Priors, optional
+        Scales of the priors.
+
+    Returns
+    -------
+    pymc.Model
+        With the variables of `following_model`, less the effects of groups.
+    """
     scales = priors or Priors()
-    pilot = estimate_roughly(
+    pilot = _estimate(design)
+    slope = np.exp(pilot.log_slope)
+    guess = three_scales(design, np.full(len(design.group_scales), _PILOT_SCALE))
+    likelihood = marginal_likelihood(design).started_at(np.column_stack([slope * pilot.balance_point, slope]), guess)
+    with pm.Model(coords=coordinates(design), check_bounds=False) as model:
+        subjects = _subjects(design, scales, pilot)
+        sds = {name: _signed_scale(name, getattr(scales, name)) for name in design.group_scales}
+        pm.Potential(
+            "marginal_likelihood",
+            integrated(
+                likelihood,
+                pt.stack([subjects.intercept, subjects.slope], axis=1),
+                pt.stack([sds.get(name, pt.zeros(())) for name in GROUP_SCALES]),
+            ),
+        )
+    return model
+
+
+def coordinates(design: Design) -> dict[str, Any]:
+    """Coordinates of the dims of either model."""
+    return {
+        names.SUBJECT: list(design.subjects),
+        names.GROUP: list(design.groups),
+        "branch": np.arange(design.branch_group.size),
+        "cell": np.arange(design.cell_group.size),
+        "trial": np.arange(design.n_trials),
+    } | {f"{name}_label": list(labels) for name, (labels, _) in design.levels.items()}
+
+
+def linear_predictor(design: Design, *, priors: Priors) -> Tensor:
+    """Add everything up to logit P(text) of each trial to the model in whose context it is called.
+
+    Parameters
+    ----------
+    design : Design
+        Trials, laid out; the model has the dims of `coordinates`.
+    priors : Priors
+        Scales of the priors.
+    """
+    pilot = _estimate(design)
+    subjects = _subjects(design, priors, pilot)
+    sds: dict[str, Any] = {name: _signed_scale(name, getattr(priors, name)) for name in design.group_scales}
+    of_group, of_branch, of_cell = (sds.get(name, 0.0) for name in GROUP_SCALES)
+
+    # What a cell's data say of u + v + w, once its subject's line is taken away.
+    own_intercept, own_slope = subjects.intercept[design.cell_subject], subjects.slope[design.cell_subject]
+    pilot_slope = np.exp(pilot.log_slope)[design.cell_subject]
+    excess = pilot.cell_intercept - own_intercept + (own_slope - pilot_slope) * pilot.cell_uncertainty
+    told_by_cell = pilot.cell_precision / (1 + of_cell**2 * pilot.cell_precision)
+    n_branches, n_groups = design.branch_group.size, len(design.groups)
+    precision = _sum_by(told_by_cell, design.cell_branch, n_branches)
+    pull = _sum_by(told_by_cell * excess, design.cell_branch, n_branches)
+    narrowing = 1 + of_branch**2 * precision
+    group_effect = _informed_normal(
+        "group_effect",
+        mean=0.0,
+        sd=of_group,
+        weighted_estimate=_sum_by(pull / narrowing, design.branch_group, n_groups),
+        precision=_sum_by(precision / narrowing, design.branch_group, n_groups),
+        dims=names.GROUP,
+    )
+    level = group_effect[design.branch_group]
+    if design.has_model_effect:
+        level = level + _informed_normal(
+            "group_model_effect",
+            mean=0.0,
+            sd=of_branch,
+            weighted_estimate=pull - precision * level,
+            precision=precision,
+            dims="branch",
+        )
+    effect = level[design.cell_branch]
+    if design.has_condition_effect:
+        effect = effect + _informed_normal(
+            "group_condition_effect",
+            mean=0.0,
+            sd=of_cell,
+            weighted_estimate=pilot.cell_precision * (excess - effect),
+            precision=pilot.cell_precision,
+            dims="cell",
+        )
+    logit_p: Tensor = (own_intercept + effect)[design.trial_cell] - subjects.slope[
+        design.trial_subject
+    ] * design.uncertainty
+    return logit_p
+
+
+def _estimate(design: Design) -> Estimates:
+    return estimate_roughly(
         design.uncertainty,
         design.is_text,
         trial_cell=design.trial_cell,
         cell_subject=design.cell_subject,
-        n_subjects=len(design.subjects),
+        n_subjects=design.n_subjects,
     )
-    coords = {
-        "subject": list(design.subjects),
-        "group": list(design.groups),
-        "cell": np.arange(design.cell_subject.size),
-        "trial": np.arange(design.uncertainty.size),
-    }
-    with pm.Model(coords=coords, check_bounds=False) as model:
-        balance_point = _hierarchical(
-            "balance_point",
-            mean=0.0,
-            mean_sd=scales.balance_point_mean_sd,
-            sd=_signed_scale("balance_point_sd", scales.balance_point_sd),
-            estimate=pilot.balance_point,
-            precision=pilot.balance_point_precision,
-        )
-        log_slope = _hierarchical(
-            "log_slope",
-            mean=scales.log_slope_mean,
-            mean_sd=scales.log_slope_mean_sd,
-            sd=_signed_scale("log_slope_sd", scales.log_slope_sd),
-            estimate=pilot.log_slope,
-            precision=pilot.log_slope_precision,
-        )
-        slope = pm.Deterministic("slope", pt.exp(log_slope), dims="subject")
-        intercept = pm.Deterministic("intercept", slope * balance_point, dims="subject")
 
-        # What a cell's data say of u + v, once its subject's line is taken away.
-        pilot_slope = np.exp(pilot.log_slope)[design.cell_subject]
-        line = intercept[design.cell_subject] - (slope[design.cell_subject] - pilot_slope) * pilot.cell_uncertainty
-        excess = pilot.cell_intercept - line
-        group_sd = _signed_scale("group_sd", scales.group_sd)
-        cell_sd = _signed_scale("group_model_sd", scales.group_model_sd) if design.has_repeats else 0.0
-        told = pilot.cell_precision / (1 + cell_sd**2 * pilot.cell_precision)
-        told_of_group = _sum_by(told, design.cell_group, len(design.groups))
-        group_effect = _informed_normal(
-            "group_effect",
-            mean=0.0,
-            sd=group_sd,
-            weighted_estimate=_sum_by(told * excess, design.cell_group, len(design.groups)),
-            precision=told_of_group,
-            dims="group",
-        )
-        cell_effect = group_effect[design.cell_group]
-        if design.has_repeats:
-            cell_effect = cell_effect + _informed_normal(
-                "cell_effect",
-                mean=0.0,
-                sd=cell_sd,
-                weighted_estimate=pilot.cell_precision * (excess - cell_effect),
-                precision=pilot.cell_precision,
-                dims="cell",
-            )
-        level = intercept[design.cell_subject] + cell_effect
-        logit_p = level[design.trial_cell] - slope[design.trial_subject] * design.uncertainty
-        pm.Bernoulli("is_text", logit_p=logit_p, observed=design.is_text, dims="trial")
-    return model
+
+def _subjects(design: Design, priors: Priors, pilot: Estimates) -> Subjects:
+    """Balance points and slopes with their population."""
+    balance_point = _hierarchical(
+        "balance_point",
+        design,
+        mean=0.0,
+        mean_sd=priors.balance_point_mean_sd,
+        scale=priors.balance_point_sd,
+        estimate=pilot.balance_point,
+        precision=pilot.balance_point_precision,
+    )
+    log_slope = _hierarchical(
+        "log_slope",
+        design,
+        mean=priors.log_slope_mean,
+        mean_sd=priors.log_slope_mean_sd,
+        scale=priors.log_slope_sd,
+        estimate=pilot.log_slope,
+        precision=pilot.log_slope_precision,
+    )
+    slope = pm.Deterministic("slope", pt.exp(log_slope), dims=names.SUBJECT)
+    return Subjects(pm.Deterministic("intercept", slope * balance_point, dims=names.SUBJECT), slope)
 
 
 def _signed_scale(name: str, scale: float) -> Tensor:
@@ -211,19 +219,33 @@ def _signed_scale(name: str, scale: float) -> Tensor:
     return signed
 
 
-def _hierarchical(name: str, *, mean: float, mean_sd: float, sd: Tensor, estimate: Floats, precision: Floats) -> Tensor:
-    """One effect a subject around a common mean, both in informed coordinates."""
-    told = precision / (1 + sd**2 * precision)
-    common = _informed_normal(
+def _hierarchical(
+    name: str, design: Design, *, mean: float, mean_sd: float, scale: float, estimate: Floats, precision: Floats
+) -> Tensor:
+    """One effect a subject around a common mean and the effects of its levels, all in informed coordinates."""
+    sd = _signed_scale(f"{name}_sd", scale)
+    known, expected = pt.constant(precision), pt.constant(estimate)
+    told = known / (1 + sd**2 * known)
+    centre: Tensor = _informed_normal(
         f"{name}_mean",
         mean=mean,
         sd=mean_sd,
-        weighted_estimate=(told * estimate).sum(),
+        weighted_estimate=(told * expected).sum(),
         precision=told.sum(),
         dims=None,
     )
+    for level, (labels, index) in design.levels.items():
+        effect = _informed_normal(
+            f"{name}_{level}_effect",
+            mean=0.0,
+            sd=_signed_scale(f"{name}_{level}_sd", scale),
+            weighted_estimate=_sum_by(told * (expected - centre), index, len(labels)),
+            precision=_sum_by(told, index, len(labels)),
+            dims=f"{level}_label",
+        )
+        centre = centre + effect[index]
     return _informed_normal(
-        name, mean=common, sd=sd, weighted_estimate=precision * estimate, precision=precision, dims="subject"
+        name, mean=centre, sd=sd, weighted_estimate=known * expected, precision=known, dims=names.SUBJECT
     )
 
 

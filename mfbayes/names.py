@@ -31,12 +31,28 @@ BOTH_CORRECT: Final = "both-correct"
 ALL: Final = "all"
 SUBSETS: Final = (BOTH_CORRECT, ALL)
 
+LOGIT_NOISE: Final = "logit_noise"
+NEAR_TIE: Final = "near_tie"
+
+ENTROPY: Final = "entropy"
+MARGIN: Final = "margin"
+MAX_PROBABILITY: Final = "max-probability"
+NLL: Final = "nll"
+INDICES: Final = (ENTROPY, MARGIN, MAX_PROBABILITY, NLL)
+MARGIN_UNCERTAINTY_TEXT: Final = "margin_uncertainty_text"
+MARGIN_UNCERTAINTY_IMAGE: Final = "margin_uncertainty_image"
+LEAST_CONFIDENCE_TEXT: Final = "least_confidence_text"
+LEAST_CONFIDENCE_IMAGE: Final = "least_confidence_image"
+NLL_TEXT: Final = "nll_text"
+NLL_IMAGE: Final = "nll_image"
+
 NUTS: Final = "nuts"
 FAST: Final = "fast"
 REFERENCE: Final = "reference"
 METHODS: Final = (NUTS, FAST, REFERENCE)
 
 SUBJECT: Final = "subject"
+ANALYSIS: Final = "analysis"
 LAYER: Final = "layer"
 STATE: Final = "state"
 LOGIT_DIFFERENCE: Final = "logit_difference"

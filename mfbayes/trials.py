@@ -1,35 +1,56 @@
 """Trials: one row for each conflict item and model, checked at the border and trusted inside."""
 
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from mfbayes import names
 from mfbayes.errors import InputError
+from mfbayes.indices import COLUMNS, PLURALS, check_index, flag_near_ties, relative_index
 from mfbayes.tables import Place, place_by_number, read_table
-from mfbayes.uncertainty import relative_uncertainty
+from mfbayes.values import (
+    count,
+    find_nearest,
+    list_choices,
+    read_ids,
+    read_numbers,
+    read_tiers,
+    read_truths,
+    read_words,
+)
 
 REQUIRED = (names.MODEL, names.GROUP, names.H_TEXT, names.H_IMAGE, names.CHOICE)
 CORRECT = (names.TEXT_CORRECT, names.IMAGE_CORRECT)
-IDS = (names.MODEL, names.TASK, names.GROUP, names.ITEM)
-_TRUTH = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
-_AS_TEXT = frozenset({*REQUIRED, *IDS, *CORRECT, names.KIND, names.D_TEXT, names.D_IMAGE})
+IDS = (names.MODEL, names.FAMILY, names.TASK, names.CONDITION, names.GROUP, names.ITEM)
+SUBJECT_PARTS = (names.MODEL, names.TASK, names.CONDITION)
+_OPTIONAL = (names.KIND, names.D_TEXT, names.D_IMAGE, *CORRECT, names.LOGIT_NOISE)
+_ENTROPY = "an entropy in nats, a finite number >= 0"
+_EXPECTED = {
+    names.MARGIN: ("1 - (p_top1 - p_top2), a number from 0 to 1", 1.0),
+    names.MAX_PROBABILITY: ("1 - p_top1, a number from 0 to 1", 1.0),
+    names.NLL: ("a negative log-likelihood in nats, a finite number >= 0", np.inf),
+}
+_INDEX_COLUMNS = frozenset(column for columns in COLUMNS.values() for column in columns)
+_AS_TEXT = _INDEX_COLUMNS | {*REQUIRED, *IDS, *_OPTIONAL}
+# Rounded further than this, two entropies can well agree by chance.
+_COPY_DIGITS = 6
 
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
     """Trials that an analysis uses, and in `notes` what was left out and why.
 
-    `trials` has conflict rows only, with `dH` (relative uncertainty, in [-2, 2]) and `subject` (the
-    model, or "model / task" where there are several tasks). Rows whose choice is `other` are kept:
-    they are counted, not fitted.
+    `trials` has conflict rows only, with `dH` (relative uncertainty by `index`, in [-2, 2]), `subject`
+    (see `label_subjects`) and, where the logits' noise is known, `near_tie`. Rows whose choice is
+    `other` are kept: they are counted, not fitted.
     """
 
     trials: pd.DataFrame
     subset: str
+    index: str
     notes: tuple[str, ...]
 
 
@@ -39,8 +60,9 @@ def read_trials(path: str | Path) -> pd.DataFrame:
     Parameters
     ----------
     path : str or Path
-        Columns `model, group, H_text, H_image, choice`; optionally `task, kind, item, d_text,
-        d_image, text_correct, image_correct, condition`; any others are kept as they are.
+        Columns `model, group, H_text, H_image, choice`; optionally `task, condition, family, kind,
+        item, d_text, d_image, text_correct, image_correct, logit_noise` and the columns of other
+        indices of uncertainty (`mfbayes.indices`); any others are kept as they are.
 
     Returns
     -------
@@ -91,20 +113,33 @@ def check_trials(frame: pd.DataFrame, *, place: Place = place_by_number) -> pd.D
         trials[names.KIND] = names.CONFLICT
     for column in IDS:
         if column in trials:
-            trials[column] = _ids(trials[column], place)
-    trials[names.CHOICE] = _words(trials[names.CHOICE], names.CHOICES, place)
-    trials[names.KIND] = _words(trials[names.KIND], names.KINDS, place)
+            trials[column] = read_ids(trials[column], place)
+    trials[names.CHOICE] = read_words(trials[names.CHOICE], names.CHOICES, place)
+    trials[names.KIND] = read_words(trials[names.KIND], names.KINDS, place)
     for column in (names.H_TEXT, names.H_IMAGE):
-        trials[column] = _entropies(trials[column], place)
+        trials[column] = read_numbers(trials[column], place, expected=_ENTROPY)
+    _check_indices(trials, place)
     for column in (names.D_TEXT, names.D_IMAGE):
         if column in trials:
-            trials[column] = _tiers(trials[column], place)
+            trials[column] = read_tiers(trials[column], place)
     _check_repeats(trials, place)
+    _check_families(trials, place)
     is_control = trials[names.KIND] == names.CONTROL
     for column in CORRECT:
         if column in trials:
-            trials[column] = _truths(trials[column], place, may_miss=is_control)
+            trials[column] = read_truths(trials[column], place, may_miss=is_control)
     return trials
+
+
+def _check_indices(trials: pd.DataFrame, place: Place) -> None:
+    """Check what is there of the other indices; models may lack one that is not asked for."""
+    for index, (expected, upper) in _EXPECTED.items():
+        for column in COLUMNS[index]:
+            if column in trials:
+                trials[column] = read_numbers(trials[column], place, expected=expected, upper=upper, may_miss=True)
+    if names.LOGIT_NOISE in trials:
+        expected = "an error of logits in nats, a finite number >= 0"
+        trials[names.LOGIT_NOISE] = read_numbers(trials[names.LOGIT_NOISE], place, expected=expected, may_miss=True)
 
 
 def _check_repeats(trials: pd.DataFrame, place: Place) -> None:
@@ -121,7 +156,22 @@ def _check_repeats(trials: pd.DataFrame, place: Place) -> None:
         )
 
 
-def select_trials(trials: pd.DataFrame, *, subset: str = names.BOTH_CORRECT) -> Selection:
+def _check_families(trials: pd.DataFrame, place: Place) -> None:
+    """Refuse a model of two families."""
+    if names.FAMILY not in trials:
+        return
+    pairs = trials[[names.MODEL, names.FAMILY]].drop_duplicates()
+    again = pairs[pairs.duplicated(names.MODEL)]
+    if not again.empty:
+        model, other = again.iloc[0]
+        first = pairs.loc[pairs[names.MODEL] == model, names.FAMILY].iloc[0]
+        raise InputError(
+            f"Expected one family for each model, but {model} is of the family {first!r} and, at "
+            f"{place(int(again.index[0]))}, of {other!r}. Name one of them in all its rows."
+        )
+
+
+def select_trials(trials: pd.DataFrame, *, subset: str = names.BOTH_CORRECT, index: str = names.ENTROPY) -> Selection:
     """Choose the trials that an analysis uses: conflicts with a known dH, of the asked subset.
 
     Parameters
@@ -131,64 +181,100 @@ def select_trials(trials: pd.DataFrame, *, subset: str = names.BOTH_CORRECT) -> 
     subset : {"both-correct", "all"}
         Only items that the model answers correctly from each modality alone, or every item.
         Without the columns `text_correct` and `image_correct` every item is used, and a note says so.
+    index : {"entropy", "margin", "max-probability", "nll"}
+        Index of uncertainty that dH is made of; see `mfbayes.indices`.
 
     Raises
     ------
     InputError
-        Where nothing is left to analyse, or the subset is unknown.
+        Where nothing is left to analyse, the subset or index is unknown, or the index is absent.
     """
     if subset not in names.SUBSETS:
-        raise InputError(f"Expected subset {_choice_of(names.SUBSETS)}, got {subset!r}.")
+        raise InputError(f"Expected subset {list_choices(names.SUBSETS)}, got {subset!r}.")
     notes: list[str] = []
-    chosen = trials[trials[names.KIND] == names.CONFLICT]
-    if chosen.empty:
+    kept = (trials[names.KIND] == names.CONFLICT).to_numpy(bool)
+    if not kept.any():
         raise InputError("Expected conflict trials, but every row is a control. Controls are never fitted.")
-    unusable = (chosen[names.H_TEXT] == 0) & (chosen[names.H_IMAGE] == 0)
+    check_index(trials, index)
+    relative = relative_index(trials, index)
+    unusable = kept & np.isnan(relative)
     if unusable.any():
         notes.append(
-            f"{_count(int(unusable.sum()), 'row')} left out: both entropies are zero, "
+            f"{count(int(unusable.sum()), 'row')} left out: both {PLURALS[index]} are zero, "
             "so the relative uncertainty dH does not exist."
         )
-        chosen = chosen[~unusable]
-        if chosen.empty:
-            raise InputError("In every conflict trial both entropies are zero, so dH does not exist. Check them.")
+        kept = kept & ~unusable
+        if not kept.any():
+            raise InputError(
+                f"In every conflict trial both {PLURALS[index]} are zero, so dH does not exist. Check them."
+            )
     if subset == names.BOTH_CORRECT:
-        chosen, subset = _keep_both_correct(chosen, notes)
-    chosen = chosen.reset_index(drop=True)
-    chosen[names.DH] = relative_uncertainty(chosen[names.H_TEXT], chosen[names.H_IMAGE])
+        kept, subset = _keep_both_correct(trials, kept, notes)
+    chosen = trials[kept].reset_index(drop=True)
+    _note_copies(chosen, notes)
+    chosen[names.DH] = relative[kept]
     chosen[names.SUBJECT] = label_subjects(chosen)
-    if names.CONDITION in chosen and chosen[names.CONDITION].nunique() > 1:
-        notes.append(
-            f"{chosen[names.CONDITION].nunique()} conditions are pooled: one balance point stands for all of them. "
-            "Fit them apart to compare them."
-        )
-    left_out = [str(model) for model in trials[names.MODEL].unique() if model not in set(chosen[names.MODEL])]
+    if names.LOGIT_NOISE in chosen:
+        chosen[names.NEAR_TIE] = flag_near_ties(chosen, index=index)
+        _note_near_ties(chosen, index, notes)
+    present = set(chosen[names.MODEL].unique())
+    left_out = [str(model) for model in trials[names.MODEL].unique() if model not in present]
     if left_out:
         notes.append(f"No trial is left of {', '.join(left_out)}, so there is no estimate for it.")
-    return Selection(trials=chosen, subset=subset, notes=tuple(notes))
+    return Selection(trials=chosen, subset=subset, index=index, notes=tuple(notes))
 
 
-def label_subjects(trials: pd.DataFrame) -> pd.Series:
-    """Name the subject of each trial: the model, or "model / task" where there are several tasks."""
-    return _nest(trials, names.MODEL, names.TASK).rename(names.SUBJECT)
+def label_subjects(trials: pd.DataFrame, *, like: pd.DataFrame | None = None) -> pd.Series:
+    """Name the subject of each trial: "model / task / condition", without a part that is not several.
+
+    Parameters
+    ----------
+    trials : DataFrame
+        Checked trials.
+    like : DataFrame, optional
+        Trials that decide whether tasks and conditions are several; `trials` themselves by default.
+
+    Raises
+    ------
+    InputError
+        Where two subjects would read the same.
+    """
+    parts = [
+        part for part in SUBJECT_PARTS if part == names.MODEL or _is_several(trials if like is None else like, part)
+    ]
+    return _join(trials, parts).rename(names.SUBJECT)
 
 
 def label_groups(trials: pd.DataFrame) -> pd.Series:
     """Name the item group of each trial: a group belongs to its task, so "task / group" where there are several."""
-    return _nest(trials, names.TASK, names.GROUP, alone=names.GROUP).rename(names.GROUP)
+    parts = [names.TASK, names.GROUP] if _is_several(trials, names.TASK) else [names.GROUP]
+    return _join(trials, parts).rename(names.GROUP)
 
 
-def _nest(trials: pd.DataFrame, outer: str, inner: str, *, alone: str | None = None) -> pd.Series:
-    pairs = trials[[outer, inner]].drop_duplicates()
-    if len(trials[names.TASK].drop_duplicates()) <= 1:
-        return trials[alone or outer]
-    labels = trials[outer] + " / " + trials[inner]
-    if len(labels.drop_duplicates()) != len(pairs):
-        raise InputError(f"Two pairs of {outer} and {inner} read the same once joined by ' / '. Rename one of them.")
-    return labels
+def _is_several(trials: pd.DataFrame, column: str) -> bool:
+    return column in trials and trials[column].nunique() > 1
 
 
-def _keep_both_correct(trials: pd.DataFrame, notes: list[str]) -> tuple[pd.DataFrame, str]:
+def _join(trials: pd.DataFrame, parts: list[str]) -> pd.Series:
+    """Join columns by " / ", once for each combination."""
+    if len(parts) == 1:
+        return trials[parts[0]]
+    combined = np.zeros(len(trials), dtype=np.int64)
+    for part in parts:
+        codes, labels = pd.factorize(trials[part])
+        combined = combined * len(labels) + codes
+    codes, _ = pd.factorize(combined)
+    first = trials[parts].iloc[np.flatnonzero(~pd.Series(combined).duplicated().to_numpy(bool))]
+    joined = pd.Index([" / ".join(row) for row in first.itertuples(index=False, name=None)], dtype="str")
+    if joined.has_duplicates:
+        combination = f"{', '.join(parts[:-1])} and {parts[-1]}"
+        raise InputError(f"Two rows of other {combination} read the same once joined by ' / '. Rename one of them.")
+    return pd.Series(joined.take(codes), index=trials.index)
+
+
+def _keep_both_correct(
+    trials: pd.DataFrame, kept: NDArray[np.bool_], notes: list[str]
+) -> tuple[NDArray[np.bool_], str]:
     absent = [column for column in CORRECT if column not in trials]
     if absent:
         notes.append(
@@ -196,14 +282,54 @@ def _keep_both_correct(trials: pd.DataFrame, notes: list[str]) -> tuple[pd.DataF
             f"the column{'s' if len(absent) > 1 else ''} {' and '.join(absent)} "
             f"{'are' if len(absent) > 1 else 'is'} absent."
         )
-        return trials, names.ALL
-    kept = trials[trials[names.TEXT_CORRECT] & trials[names.IMAGE_CORRECT]]
-    if kept.empty:
+        return kept, names.ALL
+    both = kept & trials[names.TEXT_CORRECT].to_numpy(bool) & trials[names.IMAGE_CORRECT].to_numpy(bool)
+    if not both.any():
         raise InputError(
             "No model answers any item correctly from each modality alone, so the subset 'both-correct' is empty. "
             "Check text_correct and image_correct, or use the subset 'all'."
         )
-    return kept, names.BOTH_CORRECT
+    return both, names.BOTH_CORRECT
+
+
+def _note_copies(trials: pd.DataFrame, notes: list[str]) -> None:
+    """Say how many rows repeat another in every column, where items have no names to tell copies by."""
+    if names.ITEM in trials:
+        return
+    entropies = trials[[names.H_TEXT, names.H_IMAGE]]
+    # Unimodal entropies are shared within a group, so only rows that share both can be copies.
+    candidates = np.flatnonzero(entropies.duplicated(keep=False))
+    rest = trials.iloc[candidates]
+    # Columns that are only kept may hold lists, which cannot be compared as they are.
+    copied = (
+        rest.assign(**{str(c): rest[c].map(repr) for c in rest if rest[c].dtype == object}).duplicated().to_numpy(bool)
+    )
+    rows = candidates[copied]
+    n_copies = int((~_is_round(entropies.to_numpy(np.float64)[rows])).any(axis=1).sum())
+    if n_copies:
+        notes.append(
+            f"{count(n_copies, 'row')} {'repeats' if n_copies == 1 else 'repeat'} an earlier row in every column, to "
+            "the last digit of the entropies. Copies make intervals too narrow: remove them, or add the column 'item' "
+            "if they are different items. All are kept."
+        )
+
+
+def _is_round(values: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Whether numbers are written with few significant digits, so that equal ones may be different ones."""
+    size = np.floor(np.log10(np.where(values > 0, values, 1.0)))
+    digits = values * 10.0 ** (_COPY_DIGITS - 1 - size)
+    round_: NDArray[np.bool_] = np.abs(digits - np.rint(digits)) < 1e-6
+    return round_
+
+
+def _note_near_ties(trials: pd.DataFrame, index: str, notes: list[str]) -> None:
+    n_ties = int(trials[names.NEAR_TIE].sum())
+    if n_ties:
+        notes.append(
+            f"{count(n_ties, 'row')} {'is a near tie' if n_ties == 1 else 'are near ties'}: the two {PLURALS[index]} "
+            "are equal within the noise of the logits, or both vanish. They are kept; the sensitivity analysis fits "
+            "without them."
+        )
 
 
 def _check_columns(trials: pd.DataFrame) -> None:
@@ -211,11 +337,11 @@ def _check_columns(trials: pd.DataFrame) -> None:
     twice = trials.columns[trials.columns.duplicated()]
     if len(twice):
         raise InputError(f"Column {twice[0]!r} is there more than once. Keep one of them.")
-    optional = (names.TASK, names.KIND, names.ITEM, names.D_TEXT, names.D_IMAGE, *CORRECT, names.CONDITION)
-    spare = [column for column in columns if column not in REQUIRED + optional]
+    optional = (*(column for column in IDS if column not in REQUIRED), *_OPTIONAL)
+    spare = [column for column in columns if column not in _AS_TEXT]
     for wanted in REQUIRED:
         if wanted not in columns:
-            near = _nearest(wanted, spare)
+            near = find_nearest(wanted, spare)
             hint = f" Is {near!r} meant? Rename it to {wanted!r}." if near else ""
             raise InputError(
                 f"Column {wanted!r} is missing.{hint} Expected at least {', '.join(REQUIRED)}; "
@@ -223,74 +349,7 @@ def _check_columns(trials: pd.DataFrame) -> None:
             )
     for column in spare:
         # A near miss of an optional column would silently change the analysis: which task, kind or subset.
-        near = _nearest(column, [name for name in optional if name not in columns], cutoff=0.85)
+        # A misspelt index is refused when it is asked for.
+        near = find_nearest(column, [name for name in optional if name not in columns], cutoff=0.85)
         if near:
             raise InputError(f"Column {column!r} is unknown. Is {near!r} meant? Rename it, or drop it.")
-
-
-def _nearest(word: str, candidates: list[str], *, cutoff: float = 0.6) -> str | None:
-    by_folded = {candidate.casefold(): candidate for candidate in reversed(candidates)}
-    found = get_close_matches(word.casefold(), list(by_folded), n=1, cutoff=cutoff)
-    return by_folded[found[0]] if found else None
-
-
-def _ids(values: pd.Series, place: Place) -> pd.Series:
-    text = values.astype("object").map(lambda value: "" if pd.isna(value) else str(value).strip())
-    _refuse(values, text == "", place, expected="a name")
-    return text.astype("str")
-
-
-def _words(values: pd.Series, allowed: tuple[str, ...], place: Place) -> pd.Series:
-    text = values.astype("object").map(lambda value: "" if pd.isna(value) else str(value).strip().casefold())
-    _refuse(values, ~text.isin(allowed), place, expected=_choice_of(allowed), nearest=allowed)
-    return text.astype("str")
-
-
-def _entropies(values: pd.Series, place: Place) -> pd.Series:
-    if pd.api.types.is_bool_dtype(values):
-        _refuse(values, pd.Series(True, index=values.index), place, expected="an entropy in nats")
-    numbers = pd.to_numeric(values, errors="coerce").astype("float64")
-    bad = numbers.isna() | numbers.abs().eq(np.inf) | (numbers < 0)
-    _refuse(values, bad, place, expected="an entropy in nats, a finite number >= 0")
-    return numbers.abs()
-
-
-def _tiers(values: pd.Series, place: Place) -> pd.Series:
-    missing = values.isna() | (values.astype("object") == "")
-    numbers = pd.to_numeric(values.where(~missing), errors="coerce").astype("float64")
-    bad = ~missing & ~((numbers % 1).eq(0) & numbers.abs().lt(2**53))
-    _refuse(values, bad, place, expected="a difficulty tier, a whole number")
-    return numbers.astype("Int64") if missing.any() else numbers.astype("int64")
-
-
-def _truths(values: pd.Series, place: Place, *, may_miss: pd.Series) -> pd.Series:
-    text = values.astype("object").map(lambda value: "" if pd.isna(value) else str(value).strip().casefold())
-    truths = text.map(_TRUTH)
-    _refuse(values, truths.isna() & ~((text == "") & may_miss), place, expected="true or false (or 1 or 0)")
-    return truths.eq(True)
-
-
-def _refuse(values: pd.Series, bad: pd.Series, place: Place, *, expected: str, nearest: tuple[str, ...] = ()) -> None:
-    """Raise at the first bad value, saying where it is, what it is and how many more there are."""
-    if not bad.any():
-        return
-    position = int(np.flatnonzero(bad.to_numpy())[0])
-    value = values.iloc[position]
-    missing = bool(pd.isna(value)) or str(value).strip() == ""
-    shown = "nothing" if missing else repr(value.item() if isinstance(value, np.generic) else value)
-    near = None if missing else _nearest(str(value), list(nearest))
-    hint = f" Is {near!r} meant?" if near else ""
-    others = int(bad.sum()) - 1
-    more = f" The same goes for {_count(others, 'more row')}." if others else ""
-    where = place(position)
-    raise InputError(
-        f"{where[0].upper()}{where[1:]}, column {str(values.name)!r}: expected {expected}, got {shown}.{hint}{more}"
-    )
-
-
-def _choice_of(words: tuple[str, ...]) -> str:
-    return f"{', '.join(words[:-1])} or {words[-1]}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

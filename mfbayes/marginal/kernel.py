@@ -34,14 +34,13 @@ _LN_2 = 0.6931471805599453
 _SHIFTER = 1.5 * 2.0**52  # adding it leaves an integer in the low bits of a double
 _MAX_STEPS = 60
 _CLOSE = 1e-4  # a Newton step this small leaves an error of about its square
-_LONGEST_STEP = 3.0
 _RUN = 512  # (1 + exp(-x)) is at most 2, so a product of that many stays finite
 # Sums may be reordered, so that they use vector registers; infinities and NaN keep their meaning.
 _REORDERED = {"contract", "reassoc", "nsz", "arcp"}
 
 
 @intrinsic
-def _read_bits(context: Any, value: Any) -> Any:  # noqa: ARG001
+def _read_bits(context: Any, value: Any) -> Any:
     def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         return builder.bitcast(arguments[0], ir.IntType(64))
 
@@ -49,7 +48,7 @@ def _read_bits(context: Any, value: Any) -> Any:  # noqa: ARG001
 
 
 @intrinsic
-def _as_double(context: Any, value: Any) -> Any:  # noqa: ARG001
+def _as_double(context: Any, value: Any) -> Any:
     def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         return builder.bitcast(arguments[0], ir.DoubleType())
 
@@ -219,10 +218,10 @@ def find_mode(eta, is_text, cells, branches, variances, rho, work, p_text):  # t
             rho_step[c] = score[c] + weight[c] * (effect[c] - step[c]) - rho[c]
             step[c] -= effect[c]
             longest = max(longest, abs(step[c]))
-        size = 1.0 if longest <= _LONGEST_STEP else _LONGEST_STEP / longest
+        size = 1.0
         for c in range(n_cells):
-            effect[c] += size * step[c]
-            rho[c] += size * rho_step[c]
+            effect[c] += step[c]
+            rho[c] += rho_step[c]
         if longest < _CLOSE:
             return True
     return False

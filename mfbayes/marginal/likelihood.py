@@ -1,5 +1,6 @@
 """The marginal likelihood of a design: what is left of the trials once group effects are integrated out."""
 
+import itertools
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -76,7 +77,7 @@ class MarginalLikelihood:
         ends = d.cell_start[d.branch_start[d.group_start]]
         cuts = np.searchsorted(ends, np.linspace(0, d.n_trials, threads + 1)[1:-1])
         edges = [0, *sorted({int(cut) for cut in cuts} - {0, d.group_start.size - 1}), d.group_start.size - 1]
-        return list(zip(edges[:-1], edges[1:], strict=True))
+        return list(itertools.pairwise(edges))
 
     def evaluate(
         self, coefficients: Floats, scales: Sequence[float] | Floats, *, offset: Floats = _NOTHING, trials: bool = False

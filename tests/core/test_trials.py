@@ -1,6 +1,7 @@
 """Trials at the border: what is accepted, what is refused, and where the message points."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mfbayes.errors import InputError
-from mfbayes.trials import check_trials, label_groups, read_trials, select_trials
+from mfbayes.trials import check_trials, label_groups, label_subjects, read_trials, select_trials
 
 HEADER = "model,group,H_text,H_image,choice"
 
@@ -163,6 +164,116 @@ def test_groups_belong_to_their_task() -> None:
     clash = pd.concat([frame, frame.assign(model="m / colour", task="x"), frame.assign(task="colour / x")])
     with pytest.raises(InputError, match="read the same"):
         select_trials(check_trials(clash))
+
+
+PARTS = {"model": ["a", "b"] * 4, "task": ["t", "t", "u", "u"] * 2, "condition": [*"xxxxyyyy"]}
+
+
+@pytest.mark.parametrize(
+    ("several", "expected"),
+    [
+        ([], ["a", "b"]),
+        (["task"], ["a / t", "b / t"]),
+        (["condition"], ["a / x", "b / x"]),
+        (["task", "condition"], ["a / t / x", "b / t / x"]),
+    ],
+)
+def test_subjects_are_named_by_what_is_several(several: list[str], expected: list[str]) -> None:
+    frame = pd.DataFrame({**PARTS, "group": "g", "H_text": 1.0, "H_image": 2.0, "choice": "text"})
+    for part in {"task", "condition"} - set(several):
+        frame = frame[frame[part] == frame[part].iloc[0]]
+    chosen = select_trials(check_trials(frame)).trials
+    assert chosen["subject"].tolist()[:2] == expected
+    assert chosen["subject"].nunique() == 2 * 2 ** len(several)
+    assert (chosen.groupby("subject")[["model", "task", "condition"]].nunique() == 1).all(axis=None)
+
+
+def test_subjects_are_named_like_other_trials() -> None:
+    frame = check_trials(pd.DataFrame({**PARTS, "group": "g", "H_text": 1.0, "H_image": 2.0, "choice": "text"}))
+    one = frame[(frame["task"] == "u") & (frame["condition"] == "x")]
+    assert label_subjects(one).tolist() == ["a", "b"]
+    assert label_subjects(one, like=frame).tolist() == ["a / u / x", "b / u / x"]
+    assert label_subjects(one).index.tolist() == one.index.tolist()
+
+
+def test_subjects_that_read_the_same_are_refused() -> None:
+    frame = pd.DataFrame(
+        {
+            "model": ["m", "m / t"],
+            "task": ["t / u", "u"],
+            "condition": ["x", "x"],
+            "group": "g",
+            "H_text": 1.0,
+            "H_image": 2.0,
+            "choice": "text",
+        }
+    )
+    with pytest.raises(InputError, match="model and task read the same"):
+        select_trials(check_trials(frame))
+
+
+def test_conditions_and_families_are_names(tmp_path: Path) -> None:
+    header = f"{HEADER},condition,family"
+    trials = read(tmp_path, "m,g,1,2,text, 1 ,Qwen-VL", "m,h,1,2,text,02,Qwen-VL ", header=header)
+    assert trials["condition"].tolist() == ["1", "02"]
+    chosen = select_trials(trials).trials
+    assert chosen["family"].tolist() == ["Qwen-VL"] * 2
+    assert chosen["subject"].tolist() == ["m / 1", "m / 02"]
+    with pytest.raises(InputError, match=r"^Line 3, column 'condition': expected a name, got nothing"):
+        read(tmp_path, "m,g,1,2,text,x,f", "m,h,1,2,text,,f", header=header)
+    with pytest.raises(InputError, match="m is of the family 'f' and, at line 4, of 'F'"):
+        read(tmp_path, "m,g,1,2,text,x,f", "n,g,1,2,text,x,F", "m,h,1,2,text,x,F", header=header)
+    bare = check_trials(pd.DataFrame({"model": "m", "group": [1], "H_text": 1, "H_image": 1, "choice": "text"}))
+    assert not {"condition", "family"} & set(bare)
+
+
+def test_ids_that_are_equal_but_differently_written_stay_apart() -> None:
+    groups = [1, 1.0, True, "1 ", np.int64(2)]
+    frame = pd.DataFrame({"model": "m", "H_text": 1.0, "H_image": 2.0, "choice": ["text"] * 5})
+    frame["group"] = pd.Series(groups, dtype=object)
+    assert check_trials(frame)["group"].tolist() == ["1", "1.0", "True", "1", "2"]
+    for dtype in ("int64", "Int64", "category", "str"):
+        frame["group"] = pd.Series([3, 1, 2, 1, 3], dtype="int64").astype(dtype)
+        assert check_trials(frame)["group"].tolist() == ["3", "1", "2", "1", "3"]
+    frame["group"] = pd.Series([1, None, 2, 1, 3], dtype="Int64")
+    with pytest.raises(InputError, match=r"^Row 2, column 'group'"):
+        check_trials(frame)
+
+
+@pytest.mark.parametrize(
+    "values", [[True, False], [1, 0], ["TRUE", "0"], [1.0, 0.0], pd.Categorical(["true", "false"])]
+)
+def test_truths_in_any_spelling(values: list[Any]) -> None:
+    frame = pd.DataFrame({"model": "m", "group": "g", "H_text": 1.0, "H_image": 2.0, "choice": ["text"] * 2})
+    checked = check_trials(frame.assign(text_correct=values, image_correct=values))
+    assert checked["text_correct"].tolist() == [True, False]
+    assert checked["text_correct"].dtype == bool
+
+
+def test_rows_that_repeat_to_the_last_digit_are_told() -> None:
+    rng = np.random.default_rng(1)
+    frame = pd.DataFrame(
+        {
+            "model": "m",
+            "group": "g",
+            "H_text": np.repeat(rng.random(4), 4),
+            "H_image": np.tile(rng.random(4), 4),
+            "choice": "text",
+            "tags": [["a"], ["b"]] * 8,
+        }
+    )
+
+    def notes(table: pd.DataFrame) -> list[str]:
+        return [note for note in select_trials(check_trials(table)).notes if "an earlier row" in note]
+
+    assert not notes(frame)
+    copied = pd.concat([frame, frame[3:6]])
+    assert len(select_trials(check_trials(copied)).trials) == 19
+    assert notes(copied)[0].startswith("3 rows repeat an earlier row in every column")
+    assert not notes(pd.concat([frame, frame[3:6].assign(choice="image")]))
+    assert not notes(pd.concat([frame, frame[3:6].assign(tags=pd.Series([["c"]] * 3, index=[3, 4, 5]))]))
+    assert not notes(copied.round({"H_text": 2, "H_image": 2}))
+    assert not notes(copied.assign(item=np.arange(19)))
 
 
 @settings(deadline=None)

@@ -7,9 +7,17 @@ import torch
 from PIL import Image
 from scipy.stats import entropy as scipy_entropy
 
+from mfbayes import indices
 from mfbayes.datasets import Dataset, read_pixels
 from mfbayes.errors import InputError
-from mfbayes.inference.asking import Asker, OverflowedError, entropy
+from mfbayes.inference.asking import (
+    Asker,
+    OverflowedError,
+    answer_nlls,
+    entropy,
+    least_confidence,
+    margin_uncertainty,
+)
 from mfbayes.inference.loading import LoadedModel, load_model, silence_libraries
 from mfbayes.inference.prompts import Plan, Prompt, conversation, plan_prompts
 from mfbayes.inference.responses import Response
@@ -85,15 +93,19 @@ def test_responses_agree_with_single_prompts(loaded: LoadedModel, plan: Plan, da
         probabilities = np.exp(logits - logits.max())
         probabilities /= probabilities.sum()
         assert response.entropy == pytest.approx(scipy_entropy(probabilities), rel=1e-4)
+        second, first = np.sort(probabilities)[-2:]
+        assert response.least_confidence == pytest.approx(1 - first, rel=1e-4)
+        assert response.margin_uncertainty == pytest.approx(1 - first + second, rel=1e-4)
+        assert response.nlls == pytest.approx(-np.log(response.probabilities), rel=1e-9)
         for answer, score, share in zip(plan.answers, response.logits, response.probabilities, strict=True):
-            first = {
+            starts = {
                 tokenizer(space + case, add_special_tokens=False)["input_ids"][0]
                 for space in ("", " ")
                 for case in (answer, answer.capitalize(), answer.upper())
             }
             # Tokens that several answers share count for none, so the plain set is an upper bound.
-            assert score <= logits[list(first)].max() + 1e-4
-            assert share <= probabilities[list(first)].sum() + 1e-6
+            assert score <= logits[list(starts)].max() + 1e-4
+            assert share <= probabilities[list(starts)].sum() + 1e-6
             assert np.isclose(logits, score, atol=1e-4).any()
         if prompt.answers:
             assert len(response.states) == len(response.differences) == len(lens) + 1
@@ -185,3 +197,17 @@ def test_entropy_agrees_with_the_reference_far_from_uniform() -> None:
     logits = rng.normal(size=(50, 200)) * np.geomspace(0.01, 100, 50)[:, None]
     logits[0] = 0.0
     np.testing.assert_allclose(entropy(torch.tensor(logits)).numpy(), reference_entropy(logits), rtol=1e-12)
+
+
+def test_other_indices_agree_with_the_reference_far_from_uniform() -> None:
+    rng = np.random.default_rng(4)
+    logits = rng.normal(size=(50, 200)) * np.geomspace(0.01, 100, 50)[:, None]
+    logits[0] = 0.0
+    logits[1, 7] = 700.0
+    exact, tokens = torch.tensor(logits), [[7], [3, 9], [11, 12, 13]]
+    np.testing.assert_allclose(margin_uncertainty(exact).numpy(), indices.margin_uncertainty(logits), rtol=1e-12)
+    np.testing.assert_allclose(least_confidence(exact).numpy(), indices.least_confidence(logits), rtol=1e-12)
+    nlls = answer_nlls(exact, tokens).numpy()
+    assert 0 < nlls[1, 0] < 1e-290
+    for answer, ids in enumerate(tokens):
+        np.testing.assert_allclose(nlls[:, answer], indices.answer_nll(logits, ids), rtol=1e-9)

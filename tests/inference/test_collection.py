@@ -23,12 +23,16 @@ from mfbayes.inference.inventory import list_models
 from mfbayes.inference.prompts import Prompt
 from mfbayes.inference.responses import Response
 from mfbayes.inference.sources import find_model
-from mfbayes.names import STATE_CODES
+from mfbayes.inference.tables import bound_noise
+from mfbayes.names import INDICES, STATE_CODES
 from mfbayes.storage import hash_file
 from mfbayes.traces import read_traces
+from mfbayes.trials import check_trials, select_trials
 
 COLUMNS = {
     *("model", "task", "group", "item", "kind", "d_text", "d_image", "H_text", "H_image", "choice"),
+    *("margin_uncertainty_text", "margin_uncertainty_image", "least_confidence_text", "least_confidence_image"),
+    *("nll_text", "nll_image", "logit_noise"),
     *("text_correct", "image_correct", "answer_text", "answer_image", "answer_both", "text_answer", "image_answer"),
     *(
         f"{what}_{side}_{given}"
@@ -57,6 +61,29 @@ def test_trials_have_every_item_and_column(collected: Path, dataset: Dataset) ->
     assert (trials[["H_text", "H_image"]] > 0).all(axis=None)
     assert trials.filter(regex="^p_").to_numpy().max() <= 1
     assert not (collected / "parts").exists()
+
+
+def test_indices_are_those_of_the_unimodal_inputs(collected: Path) -> None:
+    trials = pd.read_parquet(collected / "trials.parquet")
+    for side in ("text", "image"):
+        np.testing.assert_allclose(trials[f"nll_{side}"], -np.log(trials[f"p_{side}_{side}_only"]), rtol=1e-9)
+        least, margin = trials[f"least_confidence_{side}"], trials[f"margin_uncertainty_{side}"]
+        # The runner-up has at most what the likeliest leaves, and the margin counts that twice.
+        assert ((least < margin) & (margin <= 2 * least)).all()
+        assert (trials.groupby(["group", f"d_{side}"])[[least.name, margin.name]].nunique() == 1).all(axis=None)
+    chosen = check_trials(trials)
+    dH = {index: select_trials(chosen, subset="all", index=index).trials["dH"] for index in INDICES}
+    assert all(not np.allclose(dH[index], dH["entropy"]) for index in INDICES[1:])
+    record = json.loads((collected / COLLECTION_FILE).read_text())
+    assert trials["logit_noise"].nunique() == 1
+    assert record["checks"]["batch_sensitivity"] <= trials["logit_noise"].iloc[0] < 1e-4
+
+
+def test_noise_is_measured_or_expected_of_the_precision() -> None:
+    answered = [Response("k", 0.1, 0.1, 0.1, "red", "red", [3.0, -20.0], [0.9, 0.1], [0.1, 2.3], [], [])]
+    assert bound_noise(answered, batch_sensitivity=0.25, dtype="bfloat16") == 0.25
+    assert bound_noise(answered, batch_sensitivity=0.0, dtype="bfloat16") == 20 * 2.0**-24
+    assert bound_noise(answered, batch_sensitivity=None, dtype="bfloat16") == 20 * 2.0**-8
 
 
 def test_unimodal_answers_are_shared(collected: Path) -> None:
@@ -110,6 +137,18 @@ def test_collection_of_all_items_is_told_from_one_of_some(
     assert is_collected(collected, dataset)
     assert not is_collected(collect(dataset, str(model_folders["llava"]), out=tmp_path, limit=4), dataset)
     assert not is_collected(tmp_path, dataset)
+
+
+def test_collection_by_another_version_is_not_used(
+    tmp_path: Path, dataset: Dataset, model_folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = str(model_folders["llava"])
+    folder = collect(dataset, name, out=tmp_path)
+    assert is_collected(folder, dataset)
+    monkeypatch.setattr(collection, "PROTOCOL_VERSION", collection.PROTOCOL_VERSION + 1)
+    assert not is_collected(folder, dataset)
+    with pytest.raises(InputError, match=r"another version of this program.*--overwrite"):
+        collect(dataset, name, out=tmp_path)
 
 
 def test_other_content_is_refused_and_harms_nothing(
