@@ -18,6 +18,7 @@ from mfbayes.estimates.comparisons import compare_pairs, judge_equivalence, rank
 from mfbayes.estimates.conditions import shift_of_conditions
 from mfbayes.estimates.decomposition import decompose_tfr
 from mfbayes.estimates.difficulty import entropy_by_tier
+from mfbayes.estimates.draws import PARTS, labelled_posterior
 from mfbayes.estimates.halves import split_by_total_entropy
 from mfbayes.estimates.responses import bin_responses, count_uncertainty, draw_curves
 from mfbayes.estimates.sensitivity import estimate_sensitivity
@@ -170,13 +171,6 @@ def load_fit(path: Path) -> xr.DataTree:
     return tree
 
 
-def labelled_posterior(tree: xr.DataTree) -> xr.Dataset:
-    """Draws of a fit, with model, task, condition and family of every subject as coordinates."""
-    constant = tree["constant_data"].to_dataset()
-    labels = {part: constant[f"{names.SUBJECT}_{part}"] for part in _PARTS}
-    return tree["posterior"].to_dataset().assign_coords(labels)
-
-
 def _draw(design: Design, *, method: str, priors: Priors | None, seed: int, progress: bool) -> Sample:
     if method == names.FAST:
         return approximate(design, priors=priors, seed=seed)
@@ -193,15 +187,12 @@ def _infixes(design: Design) -> list[str]:
     return ["", *(f"_{level}" for level in design.levels)]
 
 
-_PARTS = (names.MODEL, names.TASK, names.CONDITION, names.FAMILY)
-
-
 def _label(drawn: xr.Dataset, design: Design) -> xr.Dataset:
     """Draws with labelled subjects."""
     parts = (design.subject_model, design.subject_task, design.subject_condition, design.subject_family)
     return drawn.drop_attrs().assign_coords(
         {names.SUBJECT: np.array(design.subjects, dtype=object)}
-        | {part: (names.SUBJECT, np.array(values, dtype=object)) for part, values in zip(_PARTS, parts, strict=True)}
+        | {part: (names.SUBJECT, np.array(values, dtype=object)) for part, values in zip(PARTS, parts, strict=True)}
     )
 
 
@@ -216,7 +207,7 @@ def _plant(drawn: Sample, posterior: xr.Dataset, design: Design, trials: pd.Data
             "subject_index": ("trial", design.trial_subject),
             "group_index": ("trial", design.trial_group),
         }
-        | {f"{names.SUBJECT}_{part}": (names.SUBJECT, posterior[part].to_numpy()) for part in _PARTS},
+        | {f"{names.SUBJECT}_{part}": (names.SUBJECT, posterior[part].to_numpy()) for part in PARTS},
         coords={
             "trial": trial,
             names.SUBJECT: posterior[names.SUBJECT].to_numpy(),
@@ -229,7 +220,7 @@ def _plant(drawn: Sample, posterior: xr.Dataset, design: Design, trials: pd.Data
     )
     return xr.DataTree.from_dict(
         {
-            "/posterior": posterior.drop_vars(_PARTS),
+            "/posterior": posterior.drop_vars(PARTS),
             "/sample_stats": statistics.drop_attrs(),
             "/observed_data": observed,
             "/constant_data": constant,
@@ -285,8 +276,7 @@ def _check(
             "sensitivity": estimate_sensitivity(
                 trials, subset=selection.subset, index=selection.index, ci_prob=ci_prob, seed=seed, priors=priors
             ),
-        }
-        | examine_law(selection.trials, design, ci_prob=ci_prob, seed=seed, priors=priors),
+        },
     )
     return []
 

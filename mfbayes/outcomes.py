@@ -294,7 +294,7 @@ def _paired_effect(level: str, model: pm.Model, known: Indices | None, scale: fl
     of_following = model[f"{sd}_signed"]
     # erf of a normal with variance 1/2 is uniform on [-1, 1].
     turned = pt.erf(pm.Normal(f"correlation_{level}_coordinate", 0, np.sqrt(0.5)))
-    pm.Deterministic(f"correlation_{level}", turned * pt.sgn(of_following) * pt.sgn(signed))
+    pm.Deterministic(f"correlation_{level}", turned * pt.sign(of_following) * pt.sign(signed))
     standardised = model[effect] / of_following
     told = pt.set_subtensor(rest[known], turned * standardised + pt.sqrt(1 - turned**2) * rest[known])
     found = pm.Deterministic(f"other_{level}_effect", signed * told, dims=dim)

@@ -10,6 +10,7 @@ from scipy.stats import gaussian_kde
 
 from mfbayes import names
 from mfbayes.clusters import bound_shares
+from mfbayes.estimates.draws import subject_coordinates
 from mfbayes.laws.free_slope import estimate_free_slope
 from mfbayes.storage import write_text
 from mfbayes.trials import label_groups
@@ -17,6 +18,8 @@ from mfbayes.trials import label_groups
 COLUMNS = (
     "model",
     "task",
+    "condition",
+    "family",
     "mean",
     "median",
     "sd",
@@ -134,24 +137,7 @@ def density_of_balance_points(posterior: xr.Dataset) -> xr.Dataset:
     dims = (names.SUBJECT, "point")
     return xr.Dataset(
         {"value": (dims, np.array(values)), "density": (dims, np.array(densities))},
-        coords={name: posterior[name] for name in (names.SUBJECT, names.MODEL, names.TASK)},
-    )
-
-
-def tabulate_pairs(posterior: xr.Dataset) -> xr.Dataset:
-    """P(b of `subject` < b of `other_subject`), that is, the first leans further to the image.
-
-    NaN on the diagonal and across tasks, whose balance points are not on one scale.
-    """
-    draws = posterior["balance_point"].transpose(names.SUBJECT, "chain", "draw").to_numpy()
-    draws = draws.reshape(draws.shape[0], -1)
-    tasks = posterior[names.TASK].to_numpy()
-    below = np.array([[(first < second).mean() for second in draws] for first in draws])
-    comparable = (tasks[:, None] == tasks[None, :]) & ~np.eye(tasks.size, dtype=bool)
-    return xr.Dataset(
-        {"p_below": ((names.SUBJECT, "other_subject"), np.where(comparable, below, np.nan))},
-        coords={name: posterior[name] for name in (names.SUBJECT, names.MODEL, names.TASK)}
-        | {"other_subject": posterior[names.SUBJECT].to_numpy()},
+        coords=subject_coordinates(posterior),
     )
 
 

@@ -8,6 +8,7 @@ from scipy.special import expit
 
 from mfbayes import names
 from mfbayes.clusters import bound_shares
+from mfbayes.estimates.draws import subject_coordinates, thin, total_spread
 from mfbayes.trials import label_groups
 
 _GRID = np.linspace(-2, 2, 81)
@@ -21,7 +22,7 @@ def draw_curves(posterior: xr.Dataset, *, ci_prob: float) -> xr.Dataset:
     """P(text) along dH for a trial of a new group: averaged over the group effects, not at their mean.
 
     That is what shares in bins show; the curve at average group effects would be steeper than they are.
-    The average over u + v ~ N(0, sigma_g^2 + sigma_gm^2) is taken by Gauss-Hermite quadrature.
+    The average over the sum of the group effects, a normal variable, is taken by Gauss-Hermite quadrature.
 
     Parameters
     ----------
@@ -35,9 +36,8 @@ def draw_curves(posterior: xr.Dataset, *, ci_prob: float) -> xr.Dataset:
     Dataset
         `mean`, `lower`, `upper` over (subject, dH).
     """
-    kept = posterior.isel(draw=slice(None, None, 1 + posterior.sizes["chain"] * posterior.sizes["draw"] // _MAX_DRAWS))
-    cell_sd = kept["group_model_sd"].to_numpy().ravel() if "group_model_sd" in kept else 0.0
-    spread = np.hypot(kept["group_sd"].to_numpy().ravel(), cell_sd)
+    kept = thin(posterior, _MAX_DRAWS)
+    spread = total_spread(kept)
     nodes, weights = hermegauss(_NODES)
     weights = weights / weights.sum()
     tails = [(1 - ci_prob) / 2, (1 + ci_prob) / 2]
@@ -54,7 +54,7 @@ def draw_curves(posterior: xr.Dataset, *, ci_prob: float) -> xr.Dataset:
     dims = (names.SUBJECT, names.DH)
     return xr.Dataset(
         {"mean": (dims, mean), "lower": (dims, lower), "upper": (dims, upper)},
-        coords=_subjects(posterior) | {names.DH: _GRID},
+        coords=subject_coordinates(posterior) | {names.DH: _GRID},
         attrs={"ci_prob": ci_prob},
     )
 
@@ -106,7 +106,7 @@ def bin_responses(
     return xr.Dataset(
         {name: (dims, np.array(rows)) for name, rows in columns.items()}
         | {"dH_lower": (dims, np.broadcast_to(lower, shape)), "dH_upper": (dims, np.broadcast_to(upper, shape))},
-        coords=_subjects(posterior),
+        coords=subject_coordinates(posterior),
         attrs={"ci_prob": ci_prob},
     )
 
@@ -126,14 +126,10 @@ def count_uncertainty(posterior: xr.Dataset, trials: pd.DataFrame) -> xr.Dataset
             "edge_lower": (dims, np.broadcast_to(_COUNT_EDGES[:-1], counts.shape)),
             "edge_upper": (dims, np.broadcast_to(_COUNT_EDGES[1:], counts.shape)),
         },
-        coords=_subjects(posterior),
+        coords=subject_coordinates(posterior),
     )
 
 
 def place_in_bins(dH: np.ndarray, edges: np.ndarray) -> np.ndarray:
     """Bin of each dH among `edges`; the last bin has both its ends."""
     return np.clip(np.searchsorted(edges, dH, side="right") - 1, 0, edges.size - 2)
-
-
-def _subjects(posterior: xr.Dataset) -> dict[str, xr.DataArray]:
-    return {name: posterior[name] for name in (names.SUBJECT, names.MODEL, names.TASK)}

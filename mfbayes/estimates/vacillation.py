@@ -9,10 +9,11 @@ import xarray as xr
 from mfbayes import names
 from mfbayes.clusters import bound_means
 from mfbayes.errors import InputError
+from mfbayes.estimates.draws import subject_coordinates
 from mfbayes.estimates.responses import place_in_bins
+from mfbayes.indices import relative_index
 from mfbayes.traces import count_oscillations, never_committed
 from mfbayes.trials import check_trials, label_groups, label_subjects, select_trials
-from mfbayes.uncertainty import relative_uncertainty
 
 REGIONS = ("text-clear", "ambiguous", "image-clear", "clear", "control")
 AMBIGUOUS_REACH = 0.5
@@ -41,10 +42,10 @@ def add_trace_estimates(tree: xr.DataTree, trials: pd.DataFrame, traces: Mapping
     checked = check_trials(trials)
     if names.ITEM not in checked:
         raise InputError("Expected the column 'item' in the trials, to join them with the layer traces.")
-    subset, ci_prob = str(tree.attrs["subset"]), float(tree.attrs["ci_prob"])
+    subset, index, ci_prob = str(tree.attrs["subset"]), str(tree.attrs["index"]), float(tree.attrs["ci_prob"])
     rng = np.random.default_rng(int(tree.attrs["seed"]))
     points = tree["estimates/balance_points"].to_dataset()
-    traced = _join(_trials_to_trace(checked, subset), traces)
+    traced = _join(_trials_to_trace(checked, subset=subset, index=index), traces)
     estimates = {
         "oscillations": count_by_region(points, traced, ci_prob=ci_prob, rng=rng),
         "layer_map": map_layers(points, traced, traces, ci_prob=ci_prob, rng=rng),
@@ -112,7 +113,7 @@ def count_by_region(
             found["n"][i, j] = n[0]
     return xr.Dataset(
         {name: ((names.SUBJECT, "region"), values) for name, values in found.items()},
-        coords=_subjects(points) | {"region": np.array(REGIONS, dtype=object)},
+        coords=subject_coordinates(points) | {"region": np.array(REGIONS, dtype=object)},
         attrs={"ci_prob": ci_prob, "ambiguous_reach": AMBIGUOUS_REACH},
     )
 
@@ -166,23 +167,21 @@ def map_layers(
             "dH_lower": ("bin", _MAP_EDGES[:-1]),
             "dH_upper": ("bin", _MAP_EDGES[1:]),
         },
-        coords=_subjects(points) | {names.LAYER: np.arange(1, shape[1] + 1)},
+        coords=subject_coordinates(points) | {names.LAYER: np.arange(1, shape[1] + 1)},
         attrs={"ci_prob": ci_prob},
     )
 
 
-def _trials_to_trace(trials: pd.DataFrame, subset: str) -> pd.DataFrame:
+def _trials_to_trace(trials: pd.DataFrame, *, subset: str, index: str) -> pd.DataFrame:
     """The conflicts that were analysed, and the controls."""
-    selected = select_trials(trials, subset=subset).trials
+    selected = select_trials(trials, subset=subset, index=index).trials
     controls = trials[trials[names.KIND] == names.CONTROL]
     if subset == names.BOTH_CORRECT and not controls.empty:
         # A control's text is about something else: only its image can be answered rightly.
         controls = controls[controls[names.IMAGE_CORRECT]]
     pooled = pd.concat([selected, controls], ignore_index=True)
-    pooled[names.DH] = relative_uncertainty(pooled[names.H_TEXT], pooled[names.H_IMAGE])
-    conflicts = pooled[pooled[names.KIND] == names.CONFLICT]
-    several = conflicts[names.TASK].nunique() > 1
-    pooled[names.SUBJECT] = label_subjects(pooled) if several else pooled[names.MODEL]
+    pooled[names.DH] = relative_index(pooled, index)
+    pooled[names.SUBJECT] = label_subjects(pooled, like=selected)
     return pooled.assign(group_code=label_groups(pooled).astype("category").cat.codes)
 
 
@@ -203,7 +202,3 @@ def _join(trials: pd.DataFrame, traces: Mapping[str, xr.Dataset]) -> pd.DataFram
     if not joined:
         raise InputError(f"None of the trials is of a model with traces ({', '.join(traces)}).")
     return pd.concat(joined, ignore_index=True)
-
-
-def _subjects(points: xr.Dataset) -> dict[str, xr.DataArray]:
-    return {name: points[name] for name in (names.SUBJECT, names.MODEL, names.TASK)}

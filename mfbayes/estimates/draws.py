@@ -1,0 +1,81 @@
+"""Draws of a fit in the shapes that estimates are made from."""
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from mfbayes import names
+from mfbayes.design import GROUP_SCALES, Design
+
+type Floats = NDArray[np.float64]
+
+PARTS = (names.MODEL, names.TASK, names.CONDITION, names.FAMILY)
+
+
+def labelled_posterior(tree: xr.DataTree) -> xr.Dataset:
+    """Draws of a fit, with model, task, condition and family of every subject as coordinates."""
+    constant = tree["constant_data"].to_dataset()
+    labels = {part: (names.SUBJECT, constant[f"{names.SUBJECT}_{part}"].to_numpy()) for part in PARTS}
+    return tree["posterior"].to_dataset().assign_coords(labels)
+
+
+def stack_draws(posterior: xr.Dataset, name: str) -> Floats:
+    """Draws of a variable, shape (n_draws,) or (n_subjects, n_draws)."""
+    values: Floats = posterior[name].transpose(..., "chain", "draw").to_numpy()
+    return values.reshape(*values.shape[:-2], -1)
+
+
+def total_spread(posterior: xr.Dataset) -> Floats:
+    """Standard deviation of u + v + w in every draw, shape (n_draws,)."""
+    present = [stack_draws(posterior, name) for name in GROUP_SCALES if name in posterior]
+    total: Floats = np.sqrt(np.sum(np.square(present), axis=0))
+    return total
+
+
+def thin(posterior: xr.Dataset, n_draws: int) -> xr.Dataset:
+    """At most about `n_draws` draws in all, evenly spaced."""
+    every = max(1, -(-posterior.sizes["chain"] * posterior.sizes["draw"] // n_draws))
+    return posterior.isel(draw=slice(None, None, every))
+
+
+def comparable(posterior: xr.Dataset) -> NDArray[np.bool_]:
+    """Which pairs of subjects have balance points on one scale: those of one task, shape (n_subjects, n_subjects).
+
+    Either both are asked under one condition, or they are one model under two.
+    """
+    task, model, condition = (posterior[part].to_numpy() for part in (names.TASK, names.MODEL, names.CONDITION))
+
+    def same(labels: NDArray[np.object_]) -> NDArray[np.bool_]:
+        equal: NDArray[np.bool_] = labels[:, None] == labels[None, :]
+        return equal
+
+    return same(task) & (same(condition) | same(model)) & ~np.eye(task.size, dtype=bool)
+
+
+def read_design(tree: xr.DataTree) -> Design:
+    """The design that was fitted, as the tree keeps it."""
+    constant = tree["constant_data"].to_dataset()
+    model, task, condition, family = (tuple(map(str, constant[f"{names.SUBJECT}_{part}"].to_numpy())) for part in PARTS)
+    return Design(
+        subjects=tuple(map(str, constant[names.SUBJECT].to_numpy())),
+        subject_model=model,
+        subject_task=task,
+        subject_condition=condition,
+        subject_family=family,
+        groups=tuple(map(str, constant[names.GROUP].to_numpy())),
+        uncertainty=constant[names.DH].to_numpy().astype(np.float64),
+        is_text=tree["observed_data"]["is_text"].to_numpy().astype(np.float64),
+        trial_subject=constant["subject_index"].to_numpy().astype(np.int64),
+        trial_group=constant["group_index"].to_numpy().astype(np.int64),
+        row=np.arange(constant.sizes["trial"]),
+    )
+
+
+def subject_coordinates(posterior: xr.Dataset) -> dict[str, xr.DataArray]:
+    """Coordinates over `subject` for an estimate."""
+    return {name: posterior[name] for name in (names.SUBJECT, *PARTS) if name in posterior.coords}
+
+
+def tails(ci_prob: float) -> list[float]:
+    """Quantiles of an equal-tailed interval."""
+    return [(1 - ci_prob) / 2, (1 + ci_prob) / 2]

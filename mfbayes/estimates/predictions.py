@@ -1,0 +1,87 @@
+"""Predictions: P(text) of a conflict that was not in the data."""
+
+import numpy as np
+import xarray as xr
+from numpy.polynomial.hermite_e import hermegauss
+from numpy.typing import ArrayLike
+from scipy.special import expit
+
+from mfbayes import names
+from mfbayes.errors import InputError
+from mfbayes.estimates.draws import labelled_posterior, stack_draws, subject_coordinates, tails, thin, total_spread
+from mfbayes.uncertainty import relative_uncertainty
+
+_DRAWS = 2000
+_NODES, _WEIGHTS = hermegauss(21)
+
+
+def predict(
+    tree: xr.DataTree, *, H_text: ArrayLike, H_image: ArrayLike, subject: str | None = None, seed: int = 0
+) -> xr.Dataset:
+    """P(text) for new pairs of uncertainties, averaged over groups and for one new group.
+
+    Parameters
+    ----------
+    tree : DataTree
+        A fit.
+    H_text, H_image : array_like, shape (n_predictions,)
+        Entropies in nats (or the index that was fitted) of the text alone and the image alone.
+    subject : str, optional
+        One subject of the fit; by default all.
+    seed : int
+        Seed of the new groups that are drawn.
+
+    Returns
+    -------
+    Dataset
+        Over (subject, prediction): `mean`, `lower`, `upper` of the share of trials that follow the text
+        over many groups (the interval is what is not known of the parameters), and `new_group_median`,
+        `new_group_lower`, `new_group_upper` of P(text) in one group not seen before (its own effects
+        included). Coordinates `dH`, `H_text`, `H_image` over prediction.
+
+    Raises
+    ------
+    InputError
+        For entropies below zero, both zero, or a subject that the fit does not have.
+    """
+    of_text, of_image = np.broadcast_arrays(np.atleast_1d(np.asarray(H_text, float)), np.asarray(H_image, float))
+    bad = ~(np.isfinite(of_text) & np.isfinite(of_image)) | (of_text < 0) | (of_image < 0) | (of_text + of_image == 0)
+    if bad.any():
+        i = int(np.flatnonzero(bad)[0])
+        raise InputError(
+            "Expected finite entropies of at least 0, not both 0, "
+            f"got H_text {of_text[i]:g} and H_image {of_image[i]:g} (prediction {i})."
+        )
+    posterior, ci_prob = labelled_posterior(tree), float(tree.attrs["ci_prob"])
+    subjects = [str(label) for label in posterior[names.SUBJECT].to_numpy()]
+    if subject is not None and subject not in subjects:
+        raise InputError(f"Expected a subject among {', '.join(subjects)}, got {subject!r}.")
+    kept = thin(posterior if subject is None else posterior.sel({names.SUBJECT: [subject]}), _DRAWS)
+    dH = relative_uncertainty(of_text, of_image)
+    spread = total_spread(kept)
+    balance_point, slope = stack_draws(kept, "balance_point"), stack_draws(kept, "slope")
+    level = slope[:, None, :] * (balance_point[:, None, :] - dH[:, None])
+    share = np.zeros_like(level)
+    for node, weight in zip(_NODES, _WEIGHTS / _WEIGHTS.sum(), strict=True):
+        share += weight * expit(level + node * spread)
+    new_group = expit(level + spread * np.random.default_rng(seed).standard_normal(spread.size))
+    lower, upper = np.quantile(share, tails(ci_prob), axis=-1)
+    new_lower, median, new_upper = np.quantile(new_group, [*tails(ci_prob), 0.5], axis=-1)[[0, 2, 1]]
+    found = {
+        "mean": share.mean(axis=-1),
+        "lower": lower,
+        "upper": upper,
+        "new_group_median": median,
+        "new_group_lower": new_lower,
+        "new_group_upper": new_upper,
+    }
+    return xr.Dataset(
+        {name: ((names.SUBJECT, "prediction"), values) for name, values in found.items()},
+        coords=subject_coordinates(kept)
+        | {
+            names.DH: ("prediction", dH),
+            names.H_TEXT: ("prediction", of_text),
+            names.H_IMAGE: ("prediction", of_image),
+        },
+        attrs={"ci_prob": ci_prob},
+    )

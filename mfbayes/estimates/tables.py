@@ -1,0 +1,48 @@
+"""Estimates as tidy tables: a row for every combination of labels."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from mfbayes.storage import make_folder, write_text
+
+# Draws and curves for figures; they have no use as tables.
+_NOT_TABLES = frozenset({"balance_density", "curves", "law_curves", "plane", "layer_map", "dH_histogram"})
+
+
+def tabulate(estimate: xr.Dataset) -> pd.DataFrame:
+    """A labelled Dataset in long form, without rows that are empty; `ci_prob` is a column.
+
+    Variables with fewer dims than the largest are repeated over the others.
+
+    Examples
+    --------
+    >>> estimate = xr.Dataset({"mean": ("subject", [0.1, np.nan])}, coords={"subject": ["a", "b"]})
+    >>> tabulate(estimate).to_dict("records")
+    [{'subject': 'a', 'mean': 0.1}]
+    """
+    dims = list(estimate.dims)
+    table = estimate.to_dataframe().reset_index()
+    measured = [str(name) for name in estimate.data_vars]
+    table = table[~table[measured].isna().all(axis="columns")]
+    labels = [str(name) for name in table.columns if str(name) not in measured]
+    labels.sort(key=lambda name: (name not in dims, dims.index(name) if name in dims else 0))
+    table = table[[*labels, *measured]].reset_index(drop=True)
+    if "ci_prob" in estimate.attrs:
+        table["ci_prob"] = float(estimate.attrs["ci_prob"])
+    return table.replace({np.inf: np.nan, -np.inf: np.nan})
+
+
+def write_tables(tree: xr.DataTree, folder: Path) -> list[str]:
+    """Write every estimate of a fit that is a table as `folder/NAME.csv`; returns their names."""
+    make_folder(folder)
+    written = []
+    for name, node in tree["estimates"].children.items():
+        estimate = node.to_dataset(inherit=False)
+        if name in _NOT_TABLES or not estimate.data_vars:
+            continue
+        write_text(folder / f"{name}.csv", tabulate(estimate).to_csv(index=False, lineterminator="\n"))
+        written.append(str(name))
+    return written
