@@ -14,7 +14,7 @@ from mfbayes.convergence import Sample
 from mfbayes.design import Design, lay_out
 from mfbayes.errors import InputError
 from mfbayes.estimates.balance import density_of_balance_points, describe_balance_points
-from mfbayes.estimates.comparisons import compare_pairs, judge_equivalence, rank_models
+from mfbayes.estimates.comparisons import ZONE, compare_pairs, judge_equivalence, rank_models
 from mfbayes.estimates.conditions import shift_of_conditions
 from mfbayes.estimates.decomposition import decompose_tfr
 from mfbayes.estimates.difficulty import entropy_by_tier
@@ -49,6 +49,8 @@ def fit(
     seed: int = 0,
     method: str = names.NUTS,
     index: str = names.ENTROPY,
+    zone: float = ZONE,
+    baseline: str | None = None,
     checks: bool = True,
     progress: bool = False,
     priors: Priors | None = None,
@@ -70,6 +72,10 @@ def fit(
         curvature of the same, "reference" samples it explicitly, group effects and all.
     index : {"entropy", "margin", "max-probability", "nll"}
         The uncertainty whose relative difference is dH; see `mfbayes.indices`.
+    zone : float
+        Half-width, in units of dH, within which a balance point is a preference too small to matter.
+    baseline : str, optional
+        The condition that others are compared with; see `estimates.conditions`.
     checks : bool
         Also compare the law in dH with others and fit halves and alternatives; not above 200,000 trials.
     progress : bool
@@ -93,9 +99,14 @@ def fit(
         raise InputError(f"Expected ci_prob between 0 and 1, got {ci_prob}.")
     if method not in names.METHODS:
         raise InputError(f"Expected method {' or '.join(names.METHODS)}, got {method!r}.")
+    if not 0 < zone < 2:
+        raise InputError(f"Expected a zone of practical equivalence between 0 and 2 (in units of dH), got {zone}.")
     checked = check_trials(trials)
     selection = select_trials(checked, subset=subset, index=index)
     design = lay_out(selection.trials)
+    if baseline is not None and baseline not in design.subject_condition:
+        present = ", ".join(sorted(set(design.subject_condition))) or "none"
+        raise InputError(f"Expected a baseline among the conditions of the trials ({present}), got {baseline!r}.")
     notes = [*selection.notes, *_check_design(design, selection.trials)]
     drawn = _draw(design, method=method, priors=priors, seed=seed, progress=progress)
     posterior = _label(drawn.posterior, design)
@@ -109,7 +120,7 @@ def fit(
         "seed": seed,
         "status": "ok" if drawn.passed else "not-converged",
     }
-    _estimate(tree, design, checked, selection)
+    _estimate(tree, design, checked, selection, zone=zone, baseline=baseline)
     if checks and drawn.passed:
         notes.extend(_check(tree, design, checked, selection, priors=priors))
     tree.attrs["notes"] = json.dumps(notes, ensure_ascii=False)
@@ -229,7 +240,15 @@ def _plant(drawn: Sample, posterior: xr.Dataset, design: Design, trials: pd.Data
     )
 
 
-def _estimate(tree: xr.DataTree, design: Design, trials: pd.DataFrame, selection: Selection) -> None:
+def _estimate(
+    tree: xr.DataTree,
+    design: Design,
+    trials: pd.DataFrame,
+    selection: Selection,
+    *,
+    zone: float,
+    baseline: str | None,
+) -> None:
     """Add the finished numbers that a report draws under `/estimates`."""
     chosen, ci_prob = selection.trials, float(tree.attrs["ci_prob"])
     passed = tree.attrs["status"] == "ok"
@@ -252,9 +271,9 @@ def _estimate(tree: xr.DataTree, design: Design, trials: pd.DataFrame, selection
         {
             "pairwise": compare_pairs(tree),
             "ranking": rank_models(tree),
-            "equivalence": judge_equivalence(tree),
+            "equivalence": judge_equivalence(tree, zone=zone),
             "decomposition": decompose_tfr(tree, rng=rng),
-            "condition_shifts": shift_of_conditions(tree),
+            "condition_shifts": shift_of_conditions(tree, baseline=baseline),
         },
     )
 

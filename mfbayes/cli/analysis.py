@@ -14,7 +14,9 @@ from mfbayes.cli.record import Record
 from mfbayes.errors import ConvergenceError, InputError
 from mfbayes.names import (
     BALANCE_POINTS_FILE,
+    ESTIMATES_FOLDER,
     FIT_FILE,
+    INDICES,
     ITEM,
     LOGIT_DIFFERENCE,
     METHODS,
@@ -42,14 +44,26 @@ class Settings:
         Probability of the equal-tailed intervals, between 0 and 1.
     seed : int
         Seed of the sampler.
-    method : {"reference"}
+    method : {"nuts", "fast", "reference"}
         Tier of inference.
+    index : {"entropy", "margin", "max-probability", "nll"}
+        The uncertainty whose relative difference is dH.
+    zone : float
+        Half-width of the zone of practical equivalence.
+    baseline : str or None
+        The condition that others are compared with.
+    checks : bool
+        Whether other laws, halves and other choices are fitted too.
     """
 
     subset: str
     ci_prob: float
     seed: int
     method: str
+    index: str
+    zone: float
+    baseline: str | None
+    checks: bool
 
     def check(self) -> None:
         """Refuse values out of range.
@@ -63,6 +77,10 @@ class Settings:
             raise InputError(f"Expected --subset {' or '.join(SUBSETS)}, but {self.subset!r} came.")
         if self.method not in METHODS:
             raise InputError(f"Expected --method {' or '.join(METHODS)}, but {self.method!r} came.")
+        if self.index not in INDICES:
+            raise InputError(f"Expected --index {' or '.join(INDICES)}, but {self.index!r} came.")
+        if not 0 < self.zone < 2:
+            raise InputError(f"Expected --zone between 0 and 2 (in units of dH), but {self.zone} came.")
         if not 0 < self.ci_prob < 1:
             raise InputError(
                 f"Expected --ci-prob between 0 and 1, but {self.ci_prob} came. For 95 % write --ci-prob 0.95."
@@ -99,13 +117,18 @@ def check_output(out: Path, settings: Settings, *, overwrite: bool) -> None:
     differing = [
         f"{name} {found.get(f'asked_{name}')} there, {value} asked"
         for name, value in asked.items()
-        if found.get(f"asked_{name}") != value
+        if found.get(f"asked_{name}") != _stored(value)
     ]
     if differing:
         raise InputError(
             f"{out} holds a fit with other settings ({', '.join(differing)}). Choose another --out, "
             "or pass --overwrite to replace it."
         )
+
+
+def _stored(value: str | float | bool | None) -> str | float:
+    """A setting as netCDF keeps it, which knows neither None nor bool."""
+    return "" if value is None else int(value) if isinstance(value, bool) else value
 
 
 def find_fit(out: Path, *, overwrite: bool) -> "xr.DataTree | None":
@@ -138,7 +161,7 @@ def analyse(
     traces: "Mapping[str, xr.Dataset]",
     overwrite: bool,
 ) -> None:
-    """Fit trials and write `trials.parquet`, `fit.nc`, `balance_points.csv`, `report.html` and `run.json`.
+    """Fit trials and write the files of a run: trials, fit, balance points, other estimates, report and record.
 
     Raises
     ------
@@ -148,6 +171,7 @@ def analyse(
         If the sampler did not converge; everything is written all the same, marked as such.
     """
     from mfbayes.estimates.balance import write_balance_points
+    from mfbayes.estimates.tables import write_tables
     from mfbayes.fitting import save_fit
     from mfbayes.reports.page import write_report
 
@@ -171,10 +195,11 @@ def analyse(
         with record.timing("fit"):
             tree = _fit(trials, settings, traces)
         tree.attrs["content_key"] = key
-        tree.attrs.update({f"asked_{name}": value for name, value in asdict(settings).items()})
+        tree.attrs.update({f"asked_{name}": _stored(value) for name, value in asdict(settings).items()})
         save_fit(tree, fit_file)
     write_with(out / TRIALS_FILE, lambda path: trials.to_parquet(path, index=False))
     write_balance_points(tree, out / BALANCE_POINTS_FILE)
+    write_tables(tree, out / ESTIMATES_FOLDER)
     record.write(out)
     with record.timing("report"):
         write_report(out)
@@ -188,8 +213,8 @@ def analyse(
 
 
 def _fit(trials: "pd.DataFrame", settings: Settings, traces: "Mapping[str, xr.Dataset]") -> "xr.DataTree":
-    from mfbayes.fitting import fit
     from mfbayes.estimates.vacillation import add_trace_estimates
+    from mfbayes.fitting import fit
 
     say(f"Fitting {len(trials):,} trials of {trials['model'].nunique()} models")
     tree = fit(
@@ -198,6 +223,10 @@ def _fit(trials: "pd.DataFrame", settings: Settings, traces: "Mapping[str, xr.Da
         ci_prob=settings.ci_prob,
         seed=settings.seed,
         method=settings.method,
+        index=settings.index,
+        zone=settings.zone,
+        baseline=settings.baseline,
+        checks=settings.checks,
         progress=True,
     )
     if traces:
@@ -229,8 +258,10 @@ def _print_summary(tree: "xr.DataTree", out: Path) -> None:
 
     table = balance_points(tree)
     percent = f"{100 * float(table['ci_prob'].iloc[0]):g} %"
-    tasks = table["task"].nunique() > 1
-    table["label"] = table["model"] + (" / " + table["task"] if tasks else "")
+    table["label"] = table["model"]
+    for part in ("task", "condition"):
+        if table[part].nunique() > 1:
+            table["label"] += " / " + table[part]
     width = max(len(label) for label in table["label"])
     typer.echo(f"Balance points (dH at which text and image are followed equally often), {percent} intervals:")
     for row in table.itertuples():

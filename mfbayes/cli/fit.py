@@ -1,5 +1,6 @@
 """`mfbayes fit`: from models or trials to balance points and a report."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -8,7 +9,7 @@ import typer
 from mfbayes.cli.analysis import Settings, analyse, check_output
 from mfbayes.cli.record import Record, relative
 from mfbayes.errors import InputError
-from mfbayes.names import ALL, BOTH_CORRECT
+from mfbayes.names import ALL, BOTH_CORRECT, ENTROPY, NUTS
 
 DEFAULT_GROUPS = 20
 
@@ -28,7 +29,19 @@ def command(
         str, typer.Option(help="Trials to fit: both-correct (each input alone answered correctly) or all.")
     ] = BOTH_CORRECT,
     ci_prob: Annotated[float, typer.Option(help="Probability of the intervals.")] = 0.95,
-    method: Annotated[str, typer.Option(help="reference: the explicit model, sampled by NUTS.")] = "reference",
+    method: Annotated[
+        str, typer.Option(help="nuts: sampled; fast: mode and curvature; reference: sampled with every group effect.")
+    ] = NUTS,
+    index: Annotated[
+        str, typer.Option(help="Uncertainty that dH compares: entropy, margin, max-probability or nll.")
+    ] = ENTROPY,
+    zone: Annotated[float, typer.Option(help="A balance point within this of 0 is no preference in practice.")] = 0.1,
+    baseline: Annotated[
+        str | None, typer.Option(help="Condition that the others are compared with, where trials have conditions.")
+    ] = None,
+    checks: Annotated[
+        bool, typer.Option("--checks/--no-checks", help="Also compare other laws, halves and other choices.")
+    ] = True,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results of other content.")] = False,
 ) -> None:
     """Estimate balance points: at which relative uncertainty a model follows text and image equally often."""
@@ -39,17 +52,23 @@ def command(
         )
     if trials is not None and groups is not None:
         raise InputError("--groups belongs to --model: it says how many groups to generate. Leave it out.")
-    settings = Settings(subset=subset, ci_prob=ci_prob, seed=seed, method=method)
+    settings = Settings(
+        subset=subset,
+        ci_prob=ci_prob,
+        seed=seed,
+        method=method,
+        index=index,
+        zone=zone,
+        baseline=baseline,
+        checks=checks,
+    )
     record = Record(
         {
             "model": [relative(Path(name)) for name in model or []],
             "trials": relative(trials) if trials else None,
             "out": relative(out),
             "groups": groups or (None if trials else DEFAULT_GROUPS),
-            "seed": seed,
-            "subset": subset,
-            "ci_prob": ci_prob,
-            "method": method,
+            **asdict(settings),
         }
     )
     if trials is not None:

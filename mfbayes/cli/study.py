@@ -107,6 +107,6 @@ def _find_collected(dataset: "Dataset", out: Path, *, known: Sequence[Path]) -> 
         if entry.status == COLLECTED and is_collected(entry.folder, dataset):
             found.append(entry.folder)
         else:
-            reason = "asked about another dataset" if entry.status == COLLECTED else entry.status
+            reason = "asked about another dataset, or by another version" if entry.status == COLLECTED else entry.status
             say(f"Left out: {entry.name} ({reason}). Run `python -m mfbayes collect --model {entry.name}` for it.")
     return found

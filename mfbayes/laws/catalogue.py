@@ -12,8 +12,8 @@ from mfbayes.errors import InputError
 from mfbayes.indices import COLUMNS, check_index
 from mfbayes.laws.bases import (
     N_STEPS,
-    free_steps_precision,
     falling_steps_prior,
+    free_steps_precision,
     rising_splines,
     span_plane,
     stack,

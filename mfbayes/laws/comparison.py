@@ -76,7 +76,6 @@ def compare_laws(
     total = by_group.sum(axis=1)
     best, dH = int(np.nanargmax(np.append(total, -np.inf))), labels.index(DH)
     to_best, to_dH = by_group - by_group[best], by_group - by_group[dH]
-    limit = min(1 - 1 / np.log10(_DRAWS), MAX_K_HAT)
     return xr.Dataset(
         {
             "elpd": (LAW, total),
@@ -87,7 +86,7 @@ def compare_laws(
             "against_dH_se": (LAW, _se(to_dH)),
             "p_parameters": (LAW, np.array(parameters)),
             "max_k_hat": (LAW, bad.max(axis=1)),
-            "n_bad_k": (LAW, (~(bad <= limit)).sum(axis=1)),
+            "n_bad_k": (LAW, (~(bad <= MAX_K_HAT)).sum(axis=1)),
             "found": (LAW, np.array(found)),
         },
         coords={LAW: np.array(labels, dtype=object)},

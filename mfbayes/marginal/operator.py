@@ -55,7 +55,7 @@ class LaplaceMarginal(Op):
         for storage, value in zip(output_storage, _integrate(*inputs, *addresses), strict=True):
             storage[0] = np.asarray(value)
 
-    def infer_shape(self, _graph: Any, _node: Apply, shapes: Any) -> list[Any]:
+    def infer_shape(self, node: Apply, shapes: Any) -> list[Any]:
         """Shapes of the outputs from those of the inputs."""
         return [(), shapes[0], shapes[1]]
 
