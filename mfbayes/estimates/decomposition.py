@@ -79,7 +79,7 @@ def decompose_tfr(tree: xr.DataTree, *, rng: np.random.Generator) -> xr.Dataset:
     modelled = sum(parts.values(), np.zeros_like(parts[PARTS[0]]))
     difference = observed[:, :, None] - observed[:, None, :]
     drawn = {"tfr_difference": difference, "modelled": modelled, **parts, "unexplained": difference - modelled}
-    found = {}
+    found: dict[str, Floats] = {}
     for name, values in drawn.items():
         lower, upper = np.quantile(values, tails(ci_prob), axis=0)
         middle = plain[1][:, None] - plain[1][None, :] if name == "tfr_difference" else values.mean(axis=0)

@@ -39,7 +39,7 @@ _RUN = 512  # (1 + exp(-x)) is at most 2, so a product of that many stays finite
 _REORDERED = {"contract", "reassoc", "nsz", "arcp"}
 
 
-@intrinsic
+@intrinsic  # type: ignore[untyped-decorator]
 def _read_bits(context: Any, value: Any) -> Any:
     def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         return builder.bitcast(arguments[0], ir.IntType(64))
@@ -47,7 +47,7 @@ def _read_bits(context: Any, value: Any) -> Any:
     return types.int64(types.float64), generate
 
 
-@intrinsic
+@intrinsic  # type: ignore[untyped-decorator]
 def _as_double(context: Any, value: Any) -> Any:
     def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         return builder.bitcast(arguments[0], ir.DoubleType())

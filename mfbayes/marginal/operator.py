@@ -3,7 +3,7 @@
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numba as nb
 import numpy as np
@@ -44,18 +44,17 @@ class LaplaceMarginal(Op):
         self.doubles, self.integers = _pack(likelihood)
         self.content = hash_content(self.doubles.tobytes(), self.integers.tobytes())
 
-    def make_node(self, coefficients: Variable, scales: Variable) -> Apply:
+    def make_node(self, *inputs: Variable[Any, Any]) -> Apply[Any]:
         """One node for value and gradient: whoever asks for both computes them once."""
-        inputs = [pt.as_tensor_variable(coefficients), pt.as_tensor_variable(scales)]
-        return Apply(self, inputs, [pt.dscalar(), pt.dmatrix(), pt.dvector()])
+        return Apply(self, [pt.as_tensor_variable(each) for each in inputs], [pt.dscalar(), pt.dmatrix(), pt.dvector()])
 
-    def perform(self, node: Apply, inputs: Any, output_storage: Any) -> None:
+    def perform(self, node: Apply[Any], inputs: Any, output_storage: Any) -> None:
         """Compute in Python; the numba backend does the same without it."""
         addresses = self.doubles.ctypes.data, self.integers.ctypes.data
         for storage, value in zip(output_storage, _integrate(*inputs, *addresses), strict=True):
             storage[0] = np.asarray(value)
 
-    def infer_shape(self, node: Apply, shapes: Any) -> list[Any]:
+    def infer_shape(self, node: Apply[Any], shapes: Any) -> list[Any]:
         """Shapes of the outputs from those of the inputs."""
         return [(), shapes[0], shapes[1]]
 
@@ -63,12 +62,12 @@ class LaplaceMarginal(Op):
         """Chain the gradient that the node has computed; second derivatives are not there."""
         return [output_gradients[0] * outputs[1], output_gradients[0] * outputs[2]]
 
-    def connection_pattern(self, node: Apply) -> list[list[bool]]:
+    def connection_pattern(self, node: Apply[Any]) -> list[list[bool]]:
         """Only the value can be differentiated."""
         return [[True, False, False], [True, False, False]]
 
 
-_DOUBLES, _INTEGERS = types.CPointer(types.float64), types.CPointer(types.int64)
+_DOUBLES, _INTEGERS = types.CPointer(types.float64), types.CPointer(types.int64)  # type: ignore[attr-defined]
 _SIGNATURE = types.float64(types.int64, types.int64, *(_DOUBLES,) * 5, _INTEGERS)
 
 
@@ -122,7 +121,7 @@ _integrate_external = types.ExternalFunction(
 def _integrate(coefficients, scales, doubles_address, integers_address):  # type: ignore[no-untyped-def]
     coefficients, scales = np.ascontiguousarray(coefficients), np.ascontiguousarray(scales)
     gradient, scale_gradient = np.zeros(coefficients.shape), np.zeros(3)
-    value = _integrate_external(
+    value = _integrate_external(  # type: ignore[call-overload]
         coefficients.shape[0],
         coefficients.shape[1],
         coefficients.ctypes,
@@ -135,7 +134,7 @@ def _integrate(coefficients, scales, doubles_address, integers_address):  # type
     return np.asarray(value), gradient, scale_gradient
 
 
-@numba_basic.register_funcify_and_cache_key(LaplaceMarginal)
+@numba_basic.register_funcify_and_cache_key(LaplaceMarginal)  # type: ignore[no-untyped-call, untyped-decorator]
 def _funcify(op: LaplaceMarginal, **_: Any) -> tuple[Callable[..., Any], None]:
     doubles, integers = op.doubles.ctypes.data, op.integers.ctypes.data
 
@@ -161,5 +160,5 @@ def integrated(
     scales : tensor, shape (3,)
         Standard deviations of the effects of group, group and model, and group, model and condition.
     """
-    value: TensorVariable[Any, Any] = LaplaceMarginal(likelihood)(coefficients, scales)[0]
-    return value
+    node = LaplaceMarginal(likelihood).make_node(coefficients, scales)
+    return cast("TensorVariable[Any, Any]", node.outputs[0])
