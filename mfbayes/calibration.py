@@ -245,7 +245,7 @@ def main() -> None:
     """Measure what is not there yet and write the table."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--out", type=Path, default=Path("docs/calibration.jsonl"))
-    parser.add_argument("--replicates", type=int, default=100)
+    parser.add_argument("--replicates", type=int, default=60)
     parser.add_argument("--sampled", type=int, default=60)
     parser.add_argument("--ranked", type=int, default=100)
     parser.add_argument("--processes", type=int, default=2)

@@ -9,8 +9,8 @@ from mfbayes.reports.figures import Cell, Table
 from mfbayes.reports.numerals import count, decimal, percent
 
 SHOWN = 12
-R_HAT_LIMIT = 1.01
-ESS_LIMIT = 400
+LIMITS = {"max_r_hat": 1.01, "min_ess": 400.0, "max_divergence_share": 0.005}
+"""The gate where the checks themselves do not name it."""
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,8 @@ class Convergence:
 
     title: str
     summary: str
-    worst: Table
-    everything: Table
+    worst: Table | None = None
+    everything: Table | None = None
 
 
 def check_convergence(evidence: Evidence) -> Convergence | None:
@@ -28,14 +28,17 @@ def check_convergence(evidence: Evidence) -> Convergence | None:
     checks = evidence.table("convergence")
     if checks is None:
         return None
+    if "r_hat" not in checks or not np.isfinite(checks["r_hat"].values.astype(float)).any():
+        return _without_sampler(evidence)
+    limits = {key: float(checks.attrs.get(key, fallback)) for key, fallback in LIMITS.items()}
     r_hat, bulk, tail = (checks[name].values.astype(float) for name in ("r_hat", "ess_bulk", "ess_tail"))
     order = np.lexsort((np.nan_to_num(bulk, nan=-1), -np.nan_to_num(r_hat, nan=np.inf)))
     rows = tuple(
         (
             Cell(str(checks["parameter"].values[i])),
-            Cell(decimal(float(r_hat[i]), digits=3), "bad" if not r_hat[i] <= R_HAT_LIMIT else ""),
-            Cell(count(float(bulk[i])), "bad" if not bulk[i] >= ESS_LIMIT else ""),
-            Cell(count(float(tail[i])), "bad" if not tail[i] >= ESS_LIMIT else ""),
+            Cell(decimal(float(r_hat[i]), digits=3), "bad" if not r_hat[i] <= limits["max_r_hat"] else ""),
+            Cell(count(float(bulk[i])), "bad" if not bulk[i] >= limits["min_ess"] else ""),
+            Cell(count(float(tail[i])), "bad" if not tail[i] >= limits["min_ess"] else ""),
         )
         for i in order
     )
@@ -44,13 +47,27 @@ def check_convergence(evidence: Evidence) -> Convergence | None:
     title = "The sampler converged" if evidence.converged else "The sampler did not converge"
     return Convergence(
         title,
-        _summary(checks.attrs, float(np.nanmax(r_hat)), least),
+        _summary(checks.attrs, float(np.nanmax(r_hat)), least, limits=limits),
         Table("The least certain parameters", head, rows[:SHOWN]),
         Table("All parameters", head, rows),
     )
 
 
-def _summary(attributes: dict[str, object], largest: float, least: float) -> str:
+def _without_sampler(evidence: Evidence) -> Convergence:
+    """The fast tier has no chains to compare: its own checks either passed or not."""
+    if evidence.converged:
+        return Convergence(
+            "Mode and curvature, no sampler",
+            "The fit found the mode of the posterior and took its spread from the curvature there; its checks passed. "
+            "Intervals of models with few trials are surer by sampling: fit again with --method nuts.",
+        )
+    return Convergence(
+        "Mode and curvature: the checks failed",
+        "The search for the mode of the posterior did not settle. Fit again with --method nuts.",
+    )
+
+
+def _summary(attributes: dict[str, object], largest: float, least: float, *, limits: dict[str, float]) -> str:
     parts = [f"Largest R-hat {decimal(largest, digits=3)}, smallest effective sample size {count(least)}"]
     chains, draws = attributes.get("chains"), attributes.get("draws")
     if chains is not None and draws is not None:
@@ -63,6 +80,7 @@ def _summary(attributes: dict[str, object], largest: float, least: float) -> str
     if attempts is not None and float(str(attempts)) > 1:
         parts.append(f"{count(float(str(attempts)))} attempts")
     return (
-        "; ".join(parts) + f". Limits: R-hat at most {R_HAT_LIMIT}, effective sample size at least {ESS_LIMIT}, "
-        "divergences at most 0.5\N{NO-BREAK SPACE}%."
+        "; ".join(parts)
+        + f". Limits: R-hat at most {limits['max_r_hat']:g}, effective sample size at least {limits['min_ess']:g}, "
+        f"divergences at most {100 * limits['max_divergence_share']:g}\N{NO-BREAK SPACE}%."
     )

@@ -12,6 +12,9 @@ from mfbayes.reports.svg import Canvas, Point, Scale
 
 type Values = NDArray[np.float64]
 
+SPLINE = "free spline"
+"""The law drawn over the curve: the one that may bend where it likes."""
+
 SIZES: tuple[tuple[Width, float, float], ...] = (("wide", 332.0, 216.0), ("narrow", 172.0, 150.0))
 
 
@@ -36,6 +39,10 @@ def draw_curves(evidence: Evidence) -> Figure | None:
         f"Line: posterior mean averaged over the group effects; band: {evidence.level} interval. "
         f"Dots: observed share in bins of dH, with {evidence.level} intervals. "
         "Dotted: the balance point. Grey: the other models."
+    ) + (
+        " Dashed, on wide screens: a free spline in dH, which need not fall."
+        if evidence.table("law_curves") is not None
+        else ""
     )
     tables = tuple(t for t in (_curve_data(evidence, subjects), _bin_data(evidence, subjects)) if t is not None)
     return Figure(
@@ -44,7 +51,7 @@ def draw_curves(evidence: Evidence) -> Figure | None:
         alt,
         panels,
         tables,
-        intro=_intro(subjects),
+        intro=_intro(evidence),
         caption=caption,
         grid="multiples",
     )
@@ -74,9 +81,10 @@ def _title(evidence: Evidence, subjects: list[Subject]) -> str:
     )
 
 
-def _intro(subjects: list[Subject]) -> str:
+def _intro(evidence: Evidence) -> str:
+    measure = f"uncertainties (by {evidence.index})" if evidence.index else "entropies"
     return (
-        "dH compares the entropies of the model's answers to the text alone and to the image alone. "
+        f"dH compares the {measure} of the model's answers to the text alone and to the image alone. "
         "Left of zero the text is the surer side, right of zero the image."
     )
 
@@ -105,22 +113,23 @@ def _draw(evidence: Evidence, subject: Subject, others: list[Subject], *, width:
     canvas = Canvas(width, height)
     x = Scale(float(dH.min()), float(dH.max()), 30, width - 8)
     y = Scale(0, 1, height - (24 if small else 42), 10)
-    draw_x_axis(
-        canvas, x, top=y.end, bottom=y.start, label="" if small else "relative uncertainty dH", ticks=4, grid=False
-    )
+    draw_x_axis(canvas, x, top=y.end, bottom=y.start, label="" if small else evidence.uncertainty, ticks=4, grid=False)
     draw_y_axis(canvas, y, left=x.start, right=x.end, ticks=2)
     _draw_ghosts(canvas, x, y, evidence, subject, others)
     css = f"m{subject.colour}"
     own = curves.sel(subject=subject.key)
     lower, upper = own["lower"].values, own["upper"].values
     known = np.isfinite(lower) & np.isfinite(upper)
+    known[1:-1:2] &= not small
     pixels = [x(v) for v in dH[known]]
     canvas.band(pixels, [y(v) for v in lower[known]], [y(v) for v in upper[known]], f"area {css}")
     if subject.located and x.holds(subject.median):
         canvas.line((x(subject.median), y(0.5)), (x(subject.median), y.start), f"drop {css}")
         canvas.line((x.start, y(0.5)), (x(subject.median), y(0.5)), f"drop {css}")
     _draw_bins(canvas, x, y, evidence, subject, small=small)
-    canvas.polyline(_points(x, y, dH, own["mean"].values), f"curve {css}")
+    canvas.polyline(_points(x, y, dH, np.where(known, own["mean"].values, np.nan)), f"curve {css}")
+    if not small:
+        _draw_spline(canvas, x, y, evidence, subject)
     if not small and subject.located:
         # Each word stays away where the curve or its dotted line would cross it.
         if x(subject.median) > x.start + 122:
@@ -128,6 +137,14 @@ def _draw(evidence: Evidence, subject: Subject, others: list[Subject], *, width:
         if x(subject.median) < x.end - 84:
             canvas.text(x.end - 2, y(1) + 14, "follows the text", "note text-word", anchor="end")
     return canvas.markup()
+
+
+def _draw_spline(canvas: Canvas, x: Scale, y: Scale, evidence: Evidence, subject: Subject) -> None:
+    splines = evidence.table("law_curves")
+    if splines is None or SPLINE not in splines["law"].values or subject.key not in splines["subject"].values:
+        return
+    own = splines["mean"].sel(law=SPLINE, subject=subject.key)
+    canvas.polyline(_points(x, y, own["dH"].values.astype(float)[::2], own.values[::2]), "spline")
 
 
 def _points(x: Scale, y: Scale, at: Values, values: Values) -> list[Point]:
@@ -164,7 +181,10 @@ def _draw_bins(canvas: Canvas, x: Scale, y: Scale, evidence: Evidence, subject: 
         if np.isfinite(row["share_lower"]) and np.isfinite(row["share_upper"]):
             canvas.line((at, y(row["share_lower"])), (at, y(row["share_upper"])), f"whisker {css}")
         words = f"dH {decimal(row['dH_mean'])}: {decimal(row['share'])} of {count(row['n'])} trials follow the text"
-        canvas.marker("circle", at, y(row["share"]), f"hollow {css}", size=2.4 if small else 3.2, title=words)
+        # A phone has no pointer to hover with.
+        canvas.marker(
+            "circle", at, y(row["share"]), f"hollow {css}", size=2.4 if small else 3.2, title="" if small else words
+        )
 
 
 def _curve_data(evidence: Evidence, subjects: list[Subject]) -> Table:

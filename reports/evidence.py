@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import xarray as xr
 
+from mfbayes import names
 from mfbayes.errors import InputError
 from mfbayes.reports.lettering import without_shared
 from mfbayes.reports.palette import look
@@ -14,7 +15,17 @@ from mfbayes.reports.palette import look
 type Reading = Literal["text", "image", "even", "unclear", "none"]
 
 ZONE = 0.1
-"""Half-width of the zone of practical equivalence: |b| below it is no preference worth the name."""
+"""Half-width of the zone of practical equivalence where the estimates name none."""
+
+REACH = 0.5
+"""Half-width in dH of the ambiguous region where the estimates name none."""
+
+INDEX_WORDS = {
+    names.MARGIN: "margin",
+    names.MAX_PROBABILITY: "maximum probability",
+    names.NLL: "negative log-likelihood",
+}
+"""Indices of uncertainty other than entropy, in words."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +33,7 @@ class Subject:
     """One model on one task, with the numbers of its row of `balance_points`.
 
     `name` is the model's name in drawings and headlines: long names lose what all of them share.
+    `task` says the condition too where there are several: models are compared within a task and condition.
     """
 
     key: str
@@ -46,6 +58,9 @@ class Subject:
     tfr: float
     tfr_lower: float
     tfr_upper: float
+    condition: str = ""
+    family: str = ""
+    zone: float = ZONE
 
     @property
     def located(self) -> bool:
@@ -62,7 +77,7 @@ class Subject:
         """Which side the model leans to, judged by its whole interval."""
         if not self.located:
             return "none"
-        if self.lower >= -ZONE and self.upper <= ZONE:
+        if self.lower >= -self.zone and self.upper <= self.zone:
             return "even"
         if self.lower > 0:
             return "text"
@@ -90,6 +105,43 @@ class Evidence:
     def several_tasks(self) -> bool:
         """Whether names must also say the task."""
         return len(self.tasks) > 1
+
+    @property
+    def setting(self) -> str:
+        """What `tasks` differ in, as a noun."""
+        points = self.estimates["balance_points"]
+        conditions = _distinct(points, names.CONDITION)
+        if conditions < 2:
+            return "task"
+        return "condition" if _distinct(points, names.TASK) < 2 else "setting"
+
+    @property
+    def zone(self) -> float:
+        """Half-width of the zone of practical equivalence."""
+        return _read_zone(self.estimates)
+
+    @property
+    def reach(self) -> float:
+        """Half-width in dH of the ambiguous region around a balance point."""
+        table = self.table("oscillations")
+        return REACH if table is None else float(table.attrs.get("ambiguous_reach", REACH))
+
+    @property
+    def index(self) -> str:
+        """The index of uncertainty in words; empty for entropy."""
+        return INDEX_WORDS.get(str(self.attributes.get("index", names.ENTROPY)), "")
+
+    @property
+    def uncertainty(self) -> str:
+        """The label of an axis of dH."""
+        return "relative uncertainty dH" + (f" (by {self.index})" if self.index else "")
+
+    def short(self, key: str) -> str:
+        """A subject's name in running text, with its task where there are several."""
+        found = next((s for s in self.subjects if s.key == key), None)
+        if found is None:
+            return key
+        return f"{found.name} ({found.task})" if self.several_tasks else found.name
 
     @property
     def level(self) -> str:
@@ -132,16 +184,39 @@ def read_evidence(tree: xr.DataTree) -> Evidence:
     checks = estimates.get("convergence")
     passed = True if checks is None else bool(checks.attrs.get("passed", True))
     converged = passed and tree.attrs.get("status", "ok") != "not-converged"
-    subjects = _read_subjects(estimates["balance_points"], converged=converged)
+    subjects = _read_subjects(estimates["balance_points"], converged=converged, zone=_read_zone(estimates))
     tasks = tuple(dict.fromkeys(subject.task for subject in subjects))
     return Evidence(subjects, tasks, estimates, {str(key): value for key, value in tree.attrs.items()}, converged)
 
 
-def _read_subjects(points: xr.Dataset, *, converged: bool) -> tuple[Subject, ...]:
+def _read_zone(estimates: dict[str, xr.Dataset]) -> float:
+    table = estimates.get("equivalence")
+    return ZONE if table is None else float(table.attrs.get("zone", ZONE))
+
+
+def _distinct(points: xr.Dataset, name: str) -> int:
+    return len(np.unique(points[name].values.astype(str))) if name in points.variables else 1
+
+
+def _name_settings(points: xr.Dataset) -> list[str]:
+    """The task of each subject, the condition where only that differs, or both."""
+    shown = [name for name in (names.TASK, names.CONDITION) if _distinct(points, name) > 1]
+    if not shown:
+        shown = [names.TASK] if names.TASK in points.variables else []
+    parts = [points[name].values.astype(str) for name in shown]
+    return (
+        [" / ".join(p for p in row if p) for row in zip(*parts, strict=True)]
+        if parts
+        else [""] * points.sizes["subject"]
+    )
+
+
+def _read_subjects(points: xr.Dataset, *, converged: bool, zone: float) -> tuple[Subject, ...]:
     rows = {name: points[name].values for name in points.variables}
     keys = [str(key) for key in rows["subject"]]
     models = [str(model) for model in rows.get("model", keys)]
-    tasks = [str(task) for task in rows.get("task", [""] * len(keys))]
+    tasks = _name_settings(points)
+    conditions, families = (rows.get(name, np.full(len(keys), "")) for name in (names.CONDITION, names.FAMILY))
     task_order = list(dict.fromkeys(tasks))
     medians = np.nan_to_num(rows["median"].astype(float), nan=-np.inf)
     order = sorted(range(len(keys)), key=lambda i: (task_order.index(tasks[i]), -medians[i], keys[i]))
@@ -178,6 +253,9 @@ def _read_subjects(points: xr.Dataset, *, converged: bool) -> tuple[Subject, ...
             tfr=real("tfr", i),
             tfr_lower=real("tfr_lower", i),
             tfr_upper=real("tfr_upper", i),
+            condition=str(conditions[i]),
+            family=str(families[i]),
+            zone=zone,
         )
         for i in order
     )

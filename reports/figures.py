@@ -12,6 +12,9 @@ type Width = Literal["wide", "medium", "narrow", "all"]
 WIDTHS: dict[Width, float] = {"wide": 1064, "medium": 700, "narrow": 358}
 """Drawn widths in px: a drawing for desktops, one for tablets and print, one for phones."""
 
+MIDDLING: dict[Width, float] = {"wide": 820, "narrow": 358}
+"""Drawn widths of figures in the grid `mid`: one drawing serves desktops, tablets and print."""
+
 
 @dataclass(frozen=True)
 class Cell:

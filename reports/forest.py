@@ -6,7 +6,7 @@ import numpy as np
 from markupsafe import Markup
 
 from mfbayes.reports.axes import Rows, draw_x_axis
-from mfbayes.reports.evidence import ZONE, Evidence, Reading, Subject
+from mfbayes.reports.evidence import Evidence, Reading, Subject
 from mfbayes.reports.figures import WIDTHS, Cell, Drawing, Figure, Panel, Table
 from mfbayes.reports.numerals import DASH, count, decimal, interval, listing, numeral
 from mfbayes.reports.svg import Canvas, Scale
@@ -62,7 +62,7 @@ def readings_title(subjects: Sequence[Subject], *, noun: str = "model") -> str:
 def draw_forest(evidence: Evidence) -> Figure:
     """Draw where each model tips from one side to the other."""
     drawings = tuple(Drawing(_draw(evidence, width=width), shown) for shown, width in WIDTHS.items())
-    noun = "model-task pair" if evidence.several_tasks else "model"
+    noun = f"model-{evidence.setting} pair" if evidence.several_tasks else "model"
     title = readings_title(evidence.subjects, noun=noun) if evidence.converged else "Draws that did not converge"
     alt = "Balance points: " + "; ".join(
         f"{s.key} {decimal(s.median)}, interval {decimal(s.lower)} to {decimal(s.upper)}, {describe(s)}"
@@ -73,7 +73,7 @@ def draw_forest(evidence: Evidence) -> Figure:
     caption = (
         "Balance point b: the relative uncertainty dH at which a model follows text and image equally often. "
         f"Line: {evidence.level} interval; marker: median; shape: the posterior, each to its own height. "
-        f"Strip: |b| < {ZONE}, no preference worth the name."
+        f"Strip: |b| < {evidence.zone:g}, no preference worth the name."
     )
     if any(s.name != s.model for s in evidence.subjects):
         caption += SHORTENED
@@ -83,7 +83,7 @@ def draw_forest(evidence: Evidence) -> Figure:
 def _data(evidence: Evidence) -> Table:
     head = ["Model", "Median b", f"{evidence.level} interval", "Slope", "Trials", "Text", "Image", "Other", "Reading"]
     if evidence.several_tasks:
-        head[0] = "Model / task"
+        head[0] = f"Model / {evidence.setting}"
     rows = tuple(
         tuple(
             Cell(text)
@@ -117,7 +117,7 @@ def _draw(evidence: Evidence, *, width: float) -> Markup:
     canvas = Canvas(width, rows.bottom + 44)
     values = 0.0 if rows.stacked else (330.0 if width > 900 else 178.0)
     scale = Scale(*_domain(evidence), rows.name_width + 8, width - values - 8)
-    _draw_ground(canvas, scale, rows)
+    _draw_ground(canvas, scale, rows, zone=evidence.zone)
     draw_x_axis(
         canvas, scale, top=26, bottom=rows.bottom, label="balance point b (dH at which both sides are followed equally)"
     )
@@ -131,11 +131,11 @@ def _draw(evidence: Evidence, *, width: float) -> Markup:
     return canvas.markup()
 
 
-def _draw_ground(canvas: Canvas, scale: Scale, rows: Rows) -> None:
+def _draw_ground(canvas: Canvas, scale: Scale, rows: Rows, *, zone: float) -> None:
     top, height = 26, rows.bottom - 26
     canvas.rectangle(scale.start, top, scale(0) - scale.start, height, "image-side")
     canvas.rectangle(scale(0), top, scale.end - scale(0), height, "text-side")
-    canvas.rectangle(scale(-ZONE), top, scale(ZONE) - scale(-ZONE), height, "zone")
+    canvas.rectangle(scale(-zone), top, scale(zone) - scale(-zone), height, "zone")
     canvas.text(scale.start, 16, "← leans to the image", "axis image-word")
     canvas.text(scale.end, 16, "leans to the text →", "axis text-word", anchor="end")
     room = min(scale(0) - scale.start, scale.end - scale(0))
@@ -154,6 +154,8 @@ def _draw_row(canvas: Canvas, scale: Scale, evidence: Evidence, subject: Subject
     if density is not None:
         own = density.sel(subject=subject.key)
         value, height = own["value"].values, own["density"].values
+        # Half of the points do on a small drawing, and keep the page light.
+        value, height = (v[:: 1 if canvas.width > 900 else 2] for v in (value, height))
         shown = np.isfinite(value) & np.isfinite(height) & (value >= scale.low) & (value <= scale.high)
         if shown.any() and height[shown].max() > 0:
             at = [scale(v) for v in value[shown]]

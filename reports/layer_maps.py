@@ -14,9 +14,6 @@ from mfbayes.reports.numerals import decimal, numeral
 from mfbayes.reports.palette import LIGHT_DIVERGING, ramp_step
 from mfbayes.reports.svg import Canvas, Scale
 
-AMBIGUOUS = 0.5
-"""Half-width in dH of the ambiguous region around the balance point."""
-
 
 def draw_layer_maps(evidence: Evidence) -> Figure | None:
     """Draw a map of layers against dH for each model, or nothing without traces."""
@@ -32,12 +29,12 @@ def draw_layer_maps(evidence: Evidence) -> Figure | None:
         "the balance point."
     )
     alt = "Maps of the mean logit difference over layers and relative uncertainty. " + " ".join(
-        f"{s.key}: {_describe(table, s)}." for s in subjects
+        f"{s.key}: {_describe(table, s, reach=evidence.reach)}." for s in subjects
     )
     keys = (Key(_ramp(), "mean logit difference, from the image (orange) to the text (blue)"),)
     return Figure(
         "layers",
-        _title(table, subjects),
+        _title(table, subjects, reach=evidence.reach),
         alt,
         panels,
         (_data(table, subjects),),
@@ -85,7 +82,9 @@ def _draw(table: xr.Dataset, subject: Subject, values: NDArray[np.float64], larg
             top, bottom = y(layer + 1), y(layer)
             step = ramp_step(values[layer, i] / largest if largest > 0 else 0.0)
             # A third of a pixel of overlap hides the seams between neighbouring cells.
-            strips[step].append(f"M{left:.1f} {top:.1f}H{right + 0.3:.1f}V{bottom + 0.3:.1f}H{left:.1f}Z")
+            strips[step].append(
+                f"M{left:.1f} {top:.1f}h{right - left + 0.3:.1f}v{bottom - top + 0.3:.1f}h-{right - left + 0.3:.1f}z"
+            )
     for step in sorted(strips):
         canvas.path("".join(strips[step]), f"q{step}")
     if subject.located and x.holds(subject.median):
@@ -121,20 +120,20 @@ def commit_layers(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return layers
 
 
-def _commitment(table: xr.Dataset, subject: Subject) -> tuple[float, float]:
+def _commitment(table: xr.Dataset, subject: Subject, *, reach: float) -> tuple[float, float]:
     """Median commit layer of ambiguous and of clear bins, as shares of the model's depth."""
     values = _values(table, subject)
     lower, upper = _edges(table, subject)
     layers = commit_layers(values) / values.shape[0]
-    near = np.abs((lower + upper) / 2 - subject.median) < AMBIGUOUS
+    near = np.abs((lower + upper) / 2 - subject.median) < reach
     known = np.isfinite(layers)
     if not (known & near).any() or not (known & ~near).any():
         return float("nan"), float("nan")
     return float(np.median(layers[known & near])), float(np.median(layers[known & ~near]))
 
 
-def _title(table: xr.Dataset, subjects: list[Subject]) -> str:
-    pairs = [_commitment(table, s) for s in subjects if s.located]
+def _title(table: xr.Dataset, subjects: list[Subject], *, reach: float) -> str:
+    pairs = [_commitment(table, s, reach=reach) for s in subjects if s.located]
     compared = [(near, clear) for near, clear in pairs if np.isfinite(near) and np.isfinite(clear)]
     if not compared:
         return "How the decision forms over the layers"
@@ -151,8 +150,8 @@ def _title(table: xr.Dataset, subjects: list[Subject]) -> str:
     return f"Clear cases settle on a side in earlier layers in {numeral(earlier)} of {numeral(len(compared))} models"
 
 
-def _describe(table: xr.Dataset, subject: Subject) -> str:
-    near, clear = _commitment(table, subject)
+def _describe(table: xr.Dataset, subject: Subject, *, reach: float) -> str:
+    near, clear = _commitment(table, subject, reach=reach)
     last = _values(table, subject)[-1]
     ends = last[np.isfinite(last)]
     if ends.size == 0:

@@ -30,7 +30,8 @@ def draw_oscillations(evidence: Evidence) -> Figure | None:
     )
     caption = (
         "An oscillation: between decoder layers, the logit lens's leading answer changes from the text's to the "
-        "image's or back; layers led by anything else are skipped. Ambiguous: |dH \N{MINUS SIGN} b| < 0.5. "
+        "image's or back; layers led by anything else are skipped. Ambiguous: |dH \N{MINUS SIGN} b| < "
+        f"{evidence.reach:g}. "
         f"Control: the text is about another object. Lines: {evidence.level} intervals."
     )
     keys = (

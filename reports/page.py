@@ -19,16 +19,24 @@ from markupsafe import Markup
 from mfbayes import names
 from mfbayes._version import __version__
 from mfbayes.errors import InputError
+from mfbayes.reports.conditions import draw_conditions
 from mfbayes.reports.convergence import check_convergence
 from mfbayes.reports.curves import draw_curves
 from mfbayes.reports.evidence import Evidence, Subject, read_evidence
 from mfbayes.reports.forest import draw_forest
+from mfbayes.reports.halves import draw_halves
+from mfbayes.reports.laws import compare_laws
 from mfbayes.reports.layer_maps import draw_layer_maps
 from mfbayes.reports.numerals import count, numeral
 from mfbayes.reports.oscillations import draw_oscillations
+from mfbayes.reports.others import weigh_others
 from mfbayes.reports.pairs import compare_pairs
+from mfbayes.reports.planes import draw_planes
 from mfbayes.reports.ratios import draw_ratios
+from mfbayes.reports.reasons import explain_ratios
 from mfbayes.reports.reproduction import describe_run
+from mfbayes.reports.sensitivity import draw_sensitivity
+from mfbayes.reports.standing import place_models
 from mfbayes.reports.style import content_policy, style_sheet
 from mfbayes.reports.svg import Canvas
 from mfbayes.reports.tiers import draw_tiers
@@ -67,7 +75,15 @@ def render(tree: xr.DataTree, run: Mapping[str, Any] | None = None, *, when: dat
         forest=draw_forest(evidence),
         curves=draw_curves(evidence),
         pairs=compare_pairs(evidence),
+        standing=place_models(evidence),
         ratios=draw_ratios(evidence),
+        reasons=explain_ratios(evidence),
+        laws=compare_laws(evidence),
+        plane=draw_planes(evidence),
+        halves=draw_halves(evidence),
+        conditions=draw_conditions(evidence),
+        sensitivity=draw_sensitivity(evidence),
+        others=weigh_others(evidence),
         tiers=draw_tiers(evidence),
         oscillations=draw_oscillations(evidence),
         layers=draw_layer_maps(evidence),
@@ -136,7 +152,7 @@ def _masthead(evidence: Evidence) -> str:
     trials = sum(s.n_trials for s in evidence.subjects)
     parts = [f"{numeral(models)} model{'' if models == 1 else 's'}", f"{count(trials)} trials"]
     if evidence.several_tasks:
-        parts.insert(1, f"{numeral(len(evidence.tasks))} tasks")
+        parts.insert(1, f"{numeral(len(evidence.tasks))} {evidence.setting}s")
     if evidence.attributes.get("subset") == names.BOTH_CORRECT:
         parts.append("answered correctly from each side alone")
     return " · ".join(parts)

@@ -108,7 +108,7 @@ def _draw(evidence: Evidence, *, width: float) -> Markup:
     dH = Scale(float(np.nanmin(lows)), float(np.nanmax(highs)), left, middle - 18)
     tfr = Scale(0, 1, middle + 18, right)
     few = 3 if rows.stacked else 5
-    draw_x_axis(canvas, dH, top=26, bottom=rows.bottom, label="relative uncertainty dH", ticks=few, grid=False)
+    draw_x_axis(canvas, dH, top=26, bottom=rows.bottom, label=evidence.uncertainty, ticks=few, grid=False)
     draw_x_axis(canvas, tfr, top=26, bottom=rows.bottom, label="TFR", ticks=2 if rows.stacked else 4)
     canvas.line((dH(0), 26), (dH(0), rows.bottom), "zero")
     canvas.text(dH.start, 16, "what it met", "axis")
@@ -133,12 +133,12 @@ def _draw_histogram(canvas: Canvas, scale: Scale, evidence: Evidence, subject: S
     rise = 22 if canvas.width < 500 else 27
     canvas.line((scale.start, base), (scale.end, base), "grid")
     if counts.max() > 0:
-        outline = [(scale(float(lower[0])), base)]
+        outline = [f"M{scale(float(lower[0])):.1f} {base:.1f}"]
         for low, high, number in zip(lower, upper, counts, strict=True):
             if np.isfinite(low) and np.isfinite(high):
                 top = base - rise * number / counts.max()
-                outline += [(scale(float(low)), top), (scale(float(high)), top)]
-        canvas.polyline([*outline, (outline[-1][0], base)], f"slab {css}", closed=True)
+                outline.append(f"V{top:.1f}H{scale(float(high)):.1f}")
+        canvas.path("".join([*outline, f"V{base:.1f}Z"]), f"slab {css}")
     if subject.located and scale.holds(subject.median):
         canvas.line((scale(subject.median), base + 3), (scale(subject.median), base - rise - 3), f"mark {css}")
 

@@ -125,7 +125,9 @@ def _draw(series: list[Series], *, width: float, top: float | None) -> Markup:
     for s in series:
         canvas.polyline([(x(t), y(v)) for t, v in zip(s.tiers, s.mean, strict=True)], f"curve m{s.colour}")
         for t, v in zip(s.tiers, s.mean, strict=True):
-            canvas.marker(s.shape, x(t), y(v), f"dot m{s.colour}", size=3.1, title=f"{s.name}, tier {t}: {decimal(v)}")
+            # A phone has no pointer to hover with.
+            words = "" if width < 400 else f"{s.name}, tier {t}: {decimal(v)}"
+            canvas.marker(s.shape, x(t), y(v), f"dot m{s.colour}", size=3.1, title=words)
     if named:
         ends = [y(s.mean[-1]) for s in series]
         for s, end, place in zip(series, ends, spread(ends, gap=15, low=12, high=206), strict=True):

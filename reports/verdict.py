@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from mfbayes.reports.evidence import ZONE, Evidence, Reading, Subject
+from mfbayes import names
+from mfbayes.reports.evidence import Evidence, Reading, Subject
 from mfbayes.reports.numerals import decimal, numeral, probability
 
 type Sentence = tuple[str | Subject, ...]
@@ -168,7 +169,7 @@ def _at_least(value: float) -> str:
 
 
 def _meaning(subject: Subject) -> str:
-    if abs(subject.median) < ZONE:
+    if abs(subject.median) < subject.zone:
         return ", about where both are equally certain."
     if subject.median > 0:
         return ", where the text is already the less certain side."
@@ -193,18 +194,27 @@ def _over_tasks(evidence: Evidence) -> Verdict:
     lede = tuple((f"{task}: ", *headline) for task, headline in headlines.items())
     exceptions = tuple(_state(s) for s in evidence.subjects if not s.located and not s.defies_the_law)
     if len(texts) == 1:
-        return Verdict(("On every task: ", *next(iter(headlines.values()))), exceptions)
-    return Verdict(("Which side a model leans to depends on the task.",), (*lede, *exceptions))
+        return Verdict(
+            (
+                f"On every {evidence.setting}: " if evidence.setting == "task" else f"In every {evidence.setting}: ",
+                *next(iter(headlines.values())),
+            ),
+            exceptions,
+        )
+    return Verdict((f"Which side a model leans to depends on the {evidence.setting}.",), (*lede, *exceptions))
 
 
 def _no_verdict(evidence: Evidence) -> Verdict:
     checks = evidence.table("convergence")
+    headline = "No verdict: the sampler did not converge."
+    if evidence.attributes.get("method") == names.FAST:
+        headline = "No verdict: the fast fit did not settle."
     lede: Sentence = ("Nothing on this page is to be trusted. Run the fit again, with more draws or more trials.",)
     if checks is not None and {"r_hat", "ess_bulk"} <= set(checks.data_vars):
         worst = float(checks["r_hat"].max())
         least = float(checks["ess_bulk"].min())
         lede = (f"Largest R-hat {decimal(worst, digits=3)}, smallest effective sample size {least:,.0f}. ", *lede)
-    return Verdict(("No verdict: the sampler did not converge.",), (lede,), alarm=True)
+    return Verdict((headline,), (lede,), alarm=True)
 
 
 def _names(subjects: Sequence[Subject]) -> list[str | Subject]:

@@ -29,6 +29,7 @@ from mfbayes.errors import InputError
 from mfbayes.marginal.likelihood import MarginalLikelihood, marginal_likelihood, three_scales
 from mfbayes.marginal.population import Population, populate
 from mfbayes.marginal.quadratic import Quadratic, expand
+from mfbayes.marginal.skewness import reshape
 from mfbayes.priors import Priors
 
 type Floats = NDArray[np.float64]
@@ -79,10 +80,10 @@ def approximate(design: Design, *, priors: Priors | None = None, seed: int = 0, 
     scales = priors or Priors()
     population = populate(design, scales)
     target = _Target(likelihood=marginal_likelihood(design), priors=scales)
-    quadratic, found = _find_mode(target, population)
+    target, quadratic, found = _find_mode(target, population)
     rng = np.random.default_rng(seed)
     nodes = _integrate_spreads(population, quadratic, rng=rng)
-    posterior = _draw(population, quadratic, nodes, rng=rng, draws=draws)
+    posterior = _draw(target, population, quadratic, nodes, rng=rng, draws=draws)
     return _describe(posterior, design, population, passed=found and nodes.effective_share >= _MIN_NODE_SHARE)
 
 
@@ -119,8 +120,8 @@ class _Target:
         return replace(self, likelihood=self.likelihood.started_at(coefficients, sds))
 
 
-def _find_mode(target: _Target, population: Population) -> tuple[Quadratic, bool]:
-    """The quadratic at the mode under the likeliest spreads, and whether that mode was found."""
+def _find_mode(target: _Target, population: Population) -> tuple[_Target, Quadratic, bool]:
+    """The quadratic at the mode under the likeliest spreads, the target quick near it, and whether it was found."""
     sds = np.array([_START_SCALE * spread.scale for spread in population.all_spreads])
     point = _start(target.likelihood.design)
     target = target.started_at(point)
@@ -134,7 +135,7 @@ def _find_mode(target: _Target, population: Population) -> tuple[Quadratic, bool
         moved = factor.T @ (mean - point)
         if found and np.abs(moved).max() < _SETTLED:
             break
-    return quadratic, found
+    return target, quadratic, found
 
 
 def _climb(target: _Target, population: Population, sds: Floats, quadratic: Quadratic) -> tuple[Floats, bool]:
@@ -247,7 +248,13 @@ def _widths(population: Population, quadratic: Quadratic, centre: Floats) -> Flo
 
 
 def _draw(
-    population: Population, quadratic: Quadratic, nodes: _Nodes, *, rng: np.random.Generator, draws: int
+    target: _Target,
+    population: Population,
+    quadratic: Quadratic,
+    nodes: _Nodes,
+    *,
+    rng: np.random.Generator,
+    draws: int,
 ) -> dict[str, Floats]:
     """Independent draws of everything, an array of shape (4 draws, ...) a variable."""
     n, total = population.n_subjects, CHAINS * draws
@@ -260,6 +267,9 @@ def _draw(
         own = index == node
         noise = rng.standard_normal((quadratic.point.size, int(own.sum())))
         points[own] = nodes.conditional.mean[node] + np.linalg.solve(nodes.conditional.factor[node].T, noise).T
+    points = _correct(target, population, quadratic, nodes, points)
+    for node in np.unique(index):
+        own = index == node
         means[own] = population.draw_means(points[own, : 2 * n], nodes.sds[node], rng=rng)
     order = rng.permutation(total)
     points, means, index = points[order], means[order], index[order]
@@ -275,6 +285,21 @@ def _draw(
     for i, spread in enumerate(population.all_spreads):
         drawn[spread.name] = nodes.sds[index, i]
     return drawn
+
+
+def _correct(target: _Target, population: Population, quadratic: Quadratic, nodes: _Nodes, points: Floats) -> Floats:
+    """Give the parameters the lean and the tails that they have at the average spreads."""
+    n = 2 * population.n_subjects
+    sds = np.exp(nodes.weights @ np.log(nodes.sds))
+    precision, _ = population.precision(sds)
+    mean, factor, _ = _condition(population, quadratic, sds)
+    inverse = np.linalg.inv(factor)
+
+    def density(point: Floats) -> float:
+        away = point[:n] - population.mean
+        return target(point)[0] - 0.5 * float(away @ precision @ away)
+
+    return reshape(points, density=density, mean=mean, covariance=inverse.T @ inverse)
 
 
 def _describe(drawn: dict[str, Floats], design: Design, population: Population, *, passed: bool) -> Sample:

@@ -27,6 +27,7 @@ class Case:
     law: str = "falls"
     layers: int = LAYERS
     sd: float = 0.04
+    condition: str = ""
 
 
 FIVE = (
@@ -54,12 +55,15 @@ def simulate(
     tiers: bool = True,
     traces: bool = True,
     converged: bool = True,
+    studied: bool = True,
+    method: str = "nuts",
+    index: str = "entropy",
     notes: Sequence[str] = (),
 ) -> xr.DataTree:
     """A fit of the cases with every node of `/estimates`."""
     rng = np.random.default_rng(seed)
-    several = len({case.task for case in cases}) > 1
-    keys = [f"{case.model} / {case.task}" if several else case.model for case in cases]
+    shown = [name for name in ("task", "condition") if len({getattr(case, name) for case in cases}) > 1]
+    keys = [" / ".join([case.model, *(getattr(case, name) for name in shown)]) for case in cases]
     draws = np.stack([rng.normal(case.b, case.sd, DRAWS) for case in cases])
     slopes = np.stack([rng.normal(case.slope, 0.12, DRAWS) for case in cases])
     dH = [np.clip(rng.normal(0, 0.75, 900), -2, 2) for _ in cases]
@@ -71,8 +75,10 @@ def simulate(
         "curves": _curves(keys, draws, slopes),
         "binned": _binned(keys, dH, text),
         "dH_histogram": _histogram(keys, dH),
-        "convergence": _convergence(keys, rng, converged=converged),
+        "convergence": _convergence(keys, rng, converged=converged, method=method),
     }
+    if studied:
+        nodes |= _study(cases, keys, draws, nodes["balance_points"], rng)
     if tiers:
         nodes["entropy_by_tier"] = _tiers(list(dict.fromkeys(case.model for case in cases)), rng)
     if traces:
@@ -80,7 +86,7 @@ def simulate(
         nodes["layer_map"] = _layer_map(cases, keys, rng)
     tree = xr.DataTree.from_dict({f"/estimates/{name}": node for name, node in nodes.items()})
     tree.attrs.update(
-        mfbayes_version="0.1.0", ci_prob=0.95, subset="both-correct", method="reference", seed=seed,
+        mfbayes_version="0.1.0", ci_prob=0.95, subset="both-correct", method=method, index=index, seed=seed,
         status="ok" if converged else "not-converged", notes=json.dumps(list(notes)),
     )  # fmt: skip
     return tree
@@ -117,6 +123,7 @@ def _balance_points(
         "subject": keys,
         "model": ("subject", [case.model for case in cases]),
         "task": ("subject", [case.task for case in cases]),
+        "condition": ("subject", [case.condition for case in cases]),
     }
     dataset = xr.Dataset({name: ("subject", np.asarray(values)) for name, values in columns.items()}, coords)
     dataset.attrs["ci_prob"] = 0.95
@@ -135,9 +142,23 @@ def _density(keys: list[str], draws: np.ndarray) -> xr.Dataset:
 
 def _pairwise(cases: Sequence[Case], keys: list[str], draws: np.ndarray) -> xr.Dataset:
     below = np.array([[(a < b).mean() for b in draws] for a in draws])
-    apart = np.array([[x.task != y.task or i == j for j, y in enumerate(cases)] for i, x in enumerate(cases)])
-    below[apart] = np.nan
-    return xr.Dataset({"p_below": (("subject", "other_subject"), below)}, {"subject": keys, "other_subject": keys})
+    gaps = draws[:, None] - draws[None]
+    lower, upper = _interval(gaps, axis=2)
+    apart = _set_apart(cases)
+    arrays = {"p_below": below, "difference": gaps.mean(2), "lower": lower, "upper": upper}
+    return xr.Dataset(
+        {name: (("subject", "other_subject"), np.where(apart, np.nan, values)) for name, values in arrays.items()},
+        {"subject": keys, "other_subject": keys},
+    )
+
+
+def _set_apart(cases: Sequence[Case]) -> np.ndarray:
+    return np.array(
+        [
+            [(x.task, x.condition) != (y.task, y.condition) or i == j for j, y in enumerate(cases)]
+            for i, x in enumerate(cases)
+        ]
+    )
 
 
 def _curves(keys: list[str], draws: np.ndarray, slopes: np.ndarray) -> xr.Dataset:
@@ -183,7 +204,9 @@ def _histogram(keys: list[str], dH: list[np.ndarray]) -> xr.Dataset:
     )
 
 
-def _convergence(keys: list[str], rng: np.random.Generator, *, converged: bool) -> xr.Dataset:
+def _convergence(keys: list[str], rng: np.random.Generator, *, converged: bool, method: str) -> xr.Dataset:
+    if method == "fast":
+        return xr.Dataset(attrs={"passed": int(converged), "method": "fast", "divergences": 0, "draws": 1000})
     names = [f"{name}[{key}]" for name in ("balance_point", "slope") for key in keys]
     names += [
         "balance_point_mean",
@@ -203,7 +226,8 @@ def _convergence(keys: list[str], rng: np.random.Generator, *, converged: bool) 
         },
         {"parameter": names},
         {"divergences": 0 if converged else 41, "divergence_share": 0.0 if converged else 0.01, "draws": 1000,
-         "chains": 4, "passed": int(converged), "attempts": 1},
+         "chains": 4, "passed": int(converged), "attempts": 1,
+         "max_r_hat": 1.01, "min_ess": 400, "max_divergence_share": 0.005},
     )  # fmt: skip
 
 
@@ -259,6 +283,142 @@ def _layer_map(cases: Sequence[Case], keys: list[str], rng: np.random.Generator)
         coords,
     )
 
+
+LAWS = {
+    "intercept only": -412.0,
+    "dH": -31.0,
+    "log ratio": -33.5,
+    "two entropies": -4.2,
+    "monotone spline": -24.0,
+    "free spline": -25.3,
+    "surface": 0.0,
+    "ideal arbiter": -88.0,
+}
+ANALYSES = ["main", "all items", "without near ties", "index: margin"]
+
+
+def _study(
+    cases: Sequence[Case], keys: list[str], draws: np.ndarray, points: xr.Dataset, rng: np.random.Generator
+) -> dict[str, xr.Dataset]:
+    """The estimates that compare subjects, laws, halves and analyses."""
+    n, own, pair = len(keys), ("subject",), ("subject", "other_subject")
+    coords = {"subject": keys}
+    ranks = np.argsort(np.argsort(-draws, axis=0), axis=0) + 1
+    rank_lower, rank_upper = _interval(ranks, axis=1)
+    tfr = points["tfr"].values
+    gap = np.where(_set_apart(cases), np.nan, tfr[:, None] - tfr[None])
+    parts = {"balance_point": 0.8, "slope": 0.15, "composition": 0.03, "modelled": 0.98, "unexplained": 0.02}
+    half = np.array([0.05, -0.05])
+    halved = draws.mean(1)[:, None] * np.array([1.0, 0.6])
+    grid = np.linspace(0.05, 2.2, 16)
+    H_text, H_image = np.meshgrid(grid, grid, indexing="ij")
+    dH = 2 * (H_text - H_image) / (H_text + H_image)
+    p_text = np.stack([_logistic(case.slope * (case.b - dH)) for case in cases])
+    p_text[:, H_text + H_image > 3.6] = np.nan
+    curve = np.stack([grid * (2 - case.b) / max(2 + case.b, 0.01) * (1 + 0.08 * grid) for case in cases])
+    curve[curve > 2.2] = np.nan
+    behind = np.array(list(LAWS.values()))
+    bent = _curves(keys, draws, np.full(draws.shape, 2.0))
+    towards = np.abs(halved[:, 0]) - np.abs(halved[:, 1])
+    analysed = draws.mean(1)[:, None] + rng.normal(0, 0.03, (n, len(ANALYSES)))
+    width = np.array([-0.09, 0.09])
+    dims = ("subject", "analysis")
+    both = ("subject", "half")
+    plane = ("subject", "H_text_point", "H_image_point")
+    line = ("subject", "H_text_point")
+    nodes = {
+        "ranking": xr.Dataset(
+            {
+                "p_rank": (("subject", "rank"), np.stack([(ranks == r + 1).mean(1) for r in range(n)], axis=1)),
+                "rank_mean": (own, ranks.mean(1)), "rank_lower": (own, rank_lower), "rank_upper": (own, rank_upper),
+            },
+            coords | {"rank": np.arange(1, n + 1)},
+        ),
+        "equivalence": xr.Dataset(
+            {
+                "p_image": (own, (draws < -0.15).mean(1)), "p_text": (own, (draws > 0.15).mean(1)),
+                "p_equivalent": (own, (np.abs(draws) < 0.15).mean(1)),
+            },
+            coords, {"zone": 0.15},
+        ),
+        "decomposition": xr.Dataset(
+            {
+                f"{name}{end}": (pair, share * gap + off)
+                for name, share in ({"tfr_difference": 1.0} | parts).items()
+                for end, off in (("", 0.0), ("_lower", -0.02), ("_upper", 0.02))
+            },
+            coords | {"other_subject": keys},
+        ),
+        "halves": xr.Dataset(
+            {
+                "mean": (both, halved), "lower": (both, halved - 0.1), "upper": (both, halved + 0.1),
+                "n_trials": (both, np.full((n, 2), 450)), "status": (both, np.full((n, 2), "ok")),
+                "towards_zero": (own, towards), "towards_zero_lower": (own, towards + half[1]),
+                "towards_zero_upper": (own, towards + half[0]),
+                "p_towards_zero": (own, np.where(towards > 0.05, 0.99, 0.6)),
+            },
+            coords | {"half": ["low", "high"]},
+        ),
+        "laws": xr.Dataset(
+            {
+                "elpd": ("law", -2000 + behind), "elpd_se": ("law", np.full(behind.size, 40.0)),
+                "elpd_difference": ("law", behind), "difference_se": ("law", np.sqrt(-behind)),
+                "p_parameters": ("law", np.linspace(5, 30, behind.size)), "max_k_hat": ("law", behind * 0 + 0.4),
+                "n_bad_k": ("law", np.zeros(behind.size, int)),
+            },
+            {"law": list(LAWS)},
+        ),
+        "monotone": xr.Dataset(
+            {
+                "p_monotone": (own, np.full(n, 0.97)), "prior_p_monotone": (own, np.full(n, 0.31)),
+                "bayes_factor": (own, np.full(n, 71.9)), "verdict": (own, np.full(n, "falls", dtype=object)),
+            },
+            coords, {"tolerance": 0.3},
+        ),
+        "law_curves": bent.expand_dims(law=["free spline"]),
+        "plane": xr.Dataset(
+            {
+                "p_text": (plane, p_text), "curve_H_image": (line, curve), "curve_lower": (line, curve * 0.92),
+                "curve_upper": (line, curve * 1.08),
+            },
+            coords | {"H_text_point": grid, "H_image_point": grid},
+        ),
+        "sensitivity": xr.Dataset(
+            {
+                "mean": (dims, analysed), "lower": (dims, analysed + width[0]), "upper": (dims, analysed + width[1]),
+                "n_trials": (dims, np.full(analysed.shape, 900)), "status": (dims, np.full(analysed.shape, "ok")),
+            },
+            coords | {"analysis": ANALYSES},
+        ),
+        "outcomes": xr.Dataset(
+            {
+                "p_other": (own, np.full(n, 0.023)), "shift": (own, np.full(n, 0.012)),
+                "shift_lower": (own, np.full(n, -0.021)), "shift_upper": (own, np.full(n, 0.034)),
+            },
+            coords, {"ignorable": "no sign against it"},
+        ),
+    }  # fmt: skip
+    shifts = _shifts(cases, draws)
+    return nodes | ({"condition_shifts": shifts} if shifts else {})
+
+
+def _shifts(cases: Sequence[Case], draws: np.ndarray) -> xr.Dataset:
+    """Shifts against the first condition of each model and task; empty with one condition."""
+    first: dict[tuple[str, str], int] = {}
+    rows: dict[str, list[Any]] = {name: [] for name in SHIFT}
+    for i, case in enumerate(cases):
+        base = first.setdefault((case.model, case.task), i)
+        if base != i:
+            gap = draws[i] - draws[base]
+            found = (case.model, case.task, case.condition, cases[base].condition, gap.mean(), *_interval(gap))
+            for name, value in zip(SHIFT, (*found, (gap > 0).mean()), strict=True):
+                rows[name].append(value)
+    if not rows["mean"]:
+        return xr.Dataset()
+    return xr.Dataset({name: ("shift", values) for name, values in rows.items()}).set_coords(list(SHIFT[:4]))
+
+
+SHIFT = ("model", "task", "condition", "baseline", "mean", "lower", "upper", "p_positive")
 
 RUN = {
     "command": "mfbayes fit --model all --out runs",

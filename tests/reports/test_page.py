@@ -112,7 +112,7 @@ def test_nothing_is_loaded_from_elsewhere(build_tree: Callable[..., xr.DataTree]
 def test_every_figure_has_title_alt_and_data(build_tree: Callable[..., xr.DataTree]) -> None:
     html = render(build_tree())
     figures = re.findall(r"<figure .*?</figure>", html, re.DOTALL)
-    assert len(figures) == 6
+    assert len(figures) == 11
     for figure in figures:
         assert re.search(r'<h2 class="finding"[^>]*>[^<]{12,}</h2>', figure)
         assert re.search(r'role="img" aria-label="[^"]{40,}"', figure)

@@ -1,0 +1,154 @@
+"""Figures that compare subjects, laws, halves, conditions and analyses: their numbers, and pages without them."""
+
+import re
+from collections.abc import Callable
+from html import unescape
+from typing import Any
+
+import pytest
+import xarray as xr
+
+from mfbayes.reports.evidence import read_evidence
+from mfbayes.reports.forest import draw_forest
+from mfbayes.reports.halves import draw_halves
+from mfbayes.reports.laws import compare_laws
+from mfbayes.reports.page import render
+from mfbayes.reports.reasons import explain_ratios
+
+HOSTILE = "</script><script>alert(1)</script>\"><img src=x onerror=alert(2)> '&amp;"
+SECTIONS = {
+    "decomposition": 'id="reasons"',
+    "laws": 'id="laws"',
+    "plane": 'id="plane"',
+    "halves": 'id="halves"',
+    "sensitivity": 'id="sensitivity"',
+    "condition_shifts": 'id="conditions"',
+    "outcomes": "Neither answer",
+    "ranking": "Mean rank",
+    "law_curves": 'class="spline"',
+}
+
+
+@pytest.fixture(scope="module")
+def conditions(build_tree: Callable[..., xr.DataTree], make_case: Callable[..., Any]) -> Callable[..., xr.DataTree]:
+    """Two models under two conditions; the second turns both to the text by 0.25."""
+
+    def build(first: str = "text first", **options: Any) -> xr.DataTree:
+        cases = [
+            make_case(model, b + shift, condition=condition)
+            for model, b in (("a", 0.3), ("b", -0.4))
+            for condition, shift in ((first, 0.0), ("image first", 0.25))
+        ]
+        return build_tree(cases, traces=False, tiers=False, **options)
+
+    return build
+
+
+def cells(html: str, caption: str) -> list[list[str]]:
+    """The rows of the table of that caption."""
+    table = html.split(f"<caption>{caption}")[1].split("</table>")[0]
+    rows = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in re.findall(r"<tr>(.*?)</tr>", table)]
+    return [[unescape(cell) for cell in row] for row in rows]
+
+
+@pytest.mark.parametrize("node", SECTIONS)
+def test_a_missing_node_leaves_its_section_out(conditions: Callable[..., xr.DataTree], node: str) -> None:
+    tree = conditions()
+    assert SECTIONS[node] in render(tree)
+    del tree["estimates"][node]
+    assert SECTIONS[node] not in render(tree)
+
+
+def test_page_is_whole_without_the_study(build_tree: Callable[..., xr.DataTree]) -> None:
+    html = render(build_tree(studied=False))
+    assert not any(mark in html for mark in SECTIONS.values())
+    assert "|b| &lt; 0.1," in html
+
+
+def test_zone_is_the_one_of_the_estimates(build_tree: Callable[..., xr.DataTree]) -> None:
+    tree = build_tree()
+    evidence = read_evidence(tree)
+    assert evidence.zone == 0.15
+    assert "|b| < 0.15" in draw_forest(evidence).caption
+    # The balance point of tiny-no-conflict lies within -0.12 +- 0.08: beyond a narrow zone, within a wide one.
+    readings = {}
+    for zone in (0.01, 0.3):
+        tree["estimates/equivalence"].attrs["zone"] = zone
+        readings[zone] = next(s.reading for s in read_evidence(tree).subjects if s.key == "tiny-no-conflict")
+    assert readings == {0.01: "image", 0.3: "even"}
+
+
+def test_parts_of_a_difference_are_told(build_tree: Callable[..., xr.DataTree]) -> None:
+    tree = build_tree()
+    table = tree["estimates/decomposition"].to_dataset()
+    pair = {"subject": "tiny-trust-text", "other_subject": "tiny-no-supervision"}
+    for name, value in (("tfr_difference", 0.63), ("balance_point", 0.5), ("slope", -0.014), ("composition", 0.1)):
+        table[name].loc[pair] = value
+    tree["estimates/decomposition"] = xr.DataTree(table)
+    figure = explain_ratios(read_evidence(tree))
+    assert figure is not None
+    assert figure.title == (
+        "tiny-trust-text follows the text 63 points more often than tiny-no-supervision: 50 points are owed to its "
+        "balance point, 10 to the dH it met and −1 to its slope"
+    )
+    row = next(
+        r for r in cells(render(tree), "Differences in TFR") if r[0] == "tiny-trust-text over tiny-no-supervision"
+    )
+    assert row[1].startswith("63.0 ")
+    assert row[3].startswith("−1.4 ")
+
+
+def test_laws_say_whether_dH_is_enough(build_tree: Callable[..., xr.DataTree]) -> None:
+    tree = build_tree()
+    table = tree["estimates/laws"].to_dataset()
+    titles = []
+    for behind, error in ((-31.0, 5.6), (-9.0, 5.6)):
+        table["elpd_difference"].loc[{"law": "dH"}] = behind
+        table["difference_se"].loc[{"law": "dH"}] = error
+        tree["estimates/laws"] = xr.DataTree(table)
+        figure = compare_laws(read_evidence(tree))
+        assert figure is not None
+        titles.append(figure.title)
+    assert titles == [
+        "dH is not enough: “surface” predicts new groups better, by 31 (standard error 6)",
+        "dH is enough: the best law, “surface”, does not clearly predict new groups better",
+    ]
+
+
+def test_halves_count_what_moves(build_tree: Callable[..., xr.DataTree]) -> None:
+    tree = build_tree()
+    table = tree["estimates/halves"].to_dataset()
+    table["p_towards_zero"][:] = [0.99, 0.5, 0.97, 0.01, 0.94]
+    tree["estimates/halves"] = xr.DataTree(table)
+    figure = draw_halves(read_evidence(tree))
+    assert figure is not None
+    assert figure.title == "Where total entropy is high, two of five balance points move towards zero, one away"
+
+
+def test_conditions_are_kept_apart(conditions: Callable[..., xr.DataTree]) -> None:
+    tree = conditions()
+    html = render(tree)
+    assert "Of two shifts between conditions, two to the text" in html
+    mean = float(tree["estimates/condition_shifts"]["mean"][0])
+    assert cells(html, "Shifts of the balance point")[1][3] == f"{mean:.2f}"
+    assert "In every condition: a leans to the text" in html or "depends on the condition" in html
+
+
+def test_fast_fits_claim_no_sampler(build_tree: Callable[..., xr.DataTree]) -> None:
+    html = render(build_tree(method="fast", index="margin"))
+    assert "Mode and curvature, no sampler" in html
+    assert "R-hat" not in html
+    assert "relative uncertainty dH (by margin)" in html
+    assert "No verdict: the fast fit did not settle." in render(build_tree(method="fast", converged=False))
+
+
+def test_labels_are_inert(conditions: Callable[..., xr.DataTree]) -> None:
+    tree = conditions(HOSTILE)
+    for node, dim in (("laws", "law"), ("sensitivity", "analysis")):
+        table = tree[f"estimates/{node}"].to_dataset()
+        labels = [HOSTILE, *table[dim].values[1:]]
+        tree[f"estimates/{node}"] = xr.DataTree(table.assign_coords({dim: labels}))
+    html = render(tree)
+    assert "<script" not in html
+    assert "<img" not in html
+    assert "&lt;script&gt;alert(1)" in html
