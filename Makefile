@@ -1,11 +1,11 @@
 # `make fit` runs the whole study on the embedded models; `make test` checks the project. Each sets everything up.
 .DEFAULT_GOAL := help
-.PHONY: help setup fit test format lock train clean
+.PHONY: help setup fit test format lock train calibrate bench clean
 
 BIN := .venv/bin
-CODE := mfbayes/*.py mfbayes/cli data_gen inference reports
+CODE := mfbayes/*.py mfbayes/cli mfbayes/estimates mfbayes/laws mfbayes/marginal mfbayes/pooled data_gen inference reports
 # Never ".": the links in mfbayes/ would make every tool see each file twice.
-TARGETS := $(CODE) tests
+TARGETS := $(CODE) tests benchmarks
 ARGS ?=
 
 help:
@@ -14,6 +14,8 @@ help:
 	@echo "make format   let ruff put format and simple lint right"
 	@echo "make lock     write requirements.lock anew from pyproject.toml"
 	@echo "make train    train the embedded models again (more than an hour)"
+	@echo "make calibrate  measure the coverage of intervals again into docs/ (hours; resumes; ARGS='--processes 8')"
+	@echo "make bench    time mfbayes against its peers into benchmarks/README.md (ARGS=--quick: two minutes)"
 	@echo "make clean    remove the virtual environment and caches"
 
 setup: .venv/.ready
@@ -42,7 +44,7 @@ test: setup
 	$(BIN)/ruff format --check $(TARGETS)
 	$(BIN)/ruff check $(TARGETS)
 	$(BIN)/mypy mfbayes tests
-	$(BIN)/python -m pytest $(TARGETS) $(ARGS)
+	$(BIN)/python -m pytest $(CODE) tests $(ARGS)
 
 format: setup
 	$(BIN)/ruff check --fix $(TARGETS)
@@ -55,5 +57,15 @@ lock: .venv/.ready
 train: setup
 	$(BIN)/python -m mfbayes.inference.embedded.train $(ARGS)
 
+calibrate: setup
+	$(BIN)/python -m mfbayes.calibration $(ARGS)
+
+bench: setup
+	$(BIN)/python -m venv .venv-bench
+	$(BIN)/uv pip install --quiet --python .venv-bench/bin/python -r requirements.lock
+	$(BIN)/uv pip install --quiet --python .venv-bench/bin/python --no-deps --editable .
+	$(BIN)/uv pip install --quiet --python .venv-bench/bin/python -r benchmarks/requirements.txt
+	.venv-bench/bin/python benchmarks/run.py $(ARGS)
+
 clean:
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
+	rm -rf .venv .venv-bench .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info

@@ -17,17 +17,49 @@ from mfbayes._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from mfbayes.estimates.balance import balance_points as balance_points
+    from mfbayes.estimates.comparisons import compare_pairs as compare_pairs
+    from mfbayes.estimates.comparisons import judge_equivalence as judge_equivalence
+    from mfbayes.estimates.comparisons import rank_models as rank_models
+    from mfbayes.estimates.conditions import shift_of_conditions as shift_of_conditions
+    from mfbayes.estimates.decomposition import decompose_tfr as decompose_tfr
+    from mfbayes.estimates.halves import split_by_total_entropy as split_by_total_entropy
+    from mfbayes.estimates.predictions import predict as predict
+    from mfbayes.estimates.sensitivity import estimate_sensitivity as estimate_sensitivity
     from mfbayes.fitting import fit as fit
+    from mfbayes.fitting import load_fit as load_fit
+    from mfbayes.fitting import save_fit as save_fit
+    from mfbayes.laws.comparison import compare_laws as compare_laws
+    from mfbayes.laws.monotonicity import judge_monotonicity as judge_monotonicity
+    from mfbayes.laws.plane import map_plane as map_plane
+    from mfbayes.outcomes import fit_three_outcomes as fit_three_outcomes
     from mfbayes.reports.page import write_report as report
+    from mfbayes.simulation import simulate_trials as simulate_trials
     from mfbayes.trials import read_trials as read_trials
+    from mfbayes.trials import select_trials as select_trials
 
 _HOMES = {
     "balance_points": ("mfbayes.estimates.balance", "balance_points"),
+    "compare_laws": ("mfbayes.laws.comparison", "compare_laws"),
+    "compare_pairs": ("mfbayes.estimates.comparisons", "compare_pairs"),
+    "decompose_tfr": ("mfbayes.estimates.decomposition", "decompose_tfr"),
+    "estimate_sensitivity": ("mfbayes.estimates.sensitivity", "estimate_sensitivity"),
     "fit": ("mfbayes.fitting", "fit"),
+    "fit_three_outcomes": ("mfbayes.outcomes", "fit_three_outcomes"),
+    "judge_equivalence": ("mfbayes.estimates.comparisons", "judge_equivalence"),
+    "judge_monotonicity": ("mfbayes.laws.monotonicity", "judge_monotonicity"),
+    "load_fit": ("mfbayes.fitting", "load_fit"),
+    "map_plane": ("mfbayes.laws.plane", "map_plane"),
+    "predict": ("mfbayes.estimates.predictions", "predict"),
+    "rank_models": ("mfbayes.estimates.comparisons", "rank_models"),
     "read_trials": ("mfbayes.trials", "read_trials"),
     "report": ("mfbayes.reports.page", "write_report"),
+    "save_fit": ("mfbayes.fitting", "save_fit"),
+    "select_trials": ("mfbayes.trials", "select_trials"),
+    "shift_of_conditions": ("mfbayes.estimates.conditions", "shift_of_conditions"),
+    "simulate_trials": ("mfbayes.simulation", "simulate_trials"),
+    "split_by_total_entropy": ("mfbayes.estimates.halves", "split_by_total_entropy"),
 }
-__all__ = ["__version__", "balance_points", "fit", "read_trials", "report"]
+__all__ = ["__version__", *_HOMES]
 
 
 def __getattr__(name: str) -> Any:

@@ -22,8 +22,13 @@ from mfbayes.estimates.draws import PARTS, labelled_posterior
 from mfbayes.estimates.halves import split_by_total_entropy
 from mfbayes.estimates.responses import bin_responses, count_uncertainty, draw_curves
 from mfbayes.estimates.sensitivity import estimate_sensitivity
+from mfbayes.laws.catalogue import MAX_SUBJECTS, MAX_TRIALS
+from mfbayes.laws.comparison import compare_laws
+from mfbayes.laws.curves import law_curves
+from mfbayes.laws.monotonicity import judge_monotonicity
+from mfbayes.laws.plane import map_plane
+from mfbayes.marginal import fast
 from mfbayes.marginal.effects import recover_effects
-from mfbayes.marginal.fast import MAX_SUBJECTS, approximate
 from mfbayes.priors import Priors
 from mfbayes.storage import write_bytes
 from mfbayes.trials import Selection, check_trials, select_trials
@@ -37,8 +42,6 @@ _STATISTICS = {
     "step_size": "step_size",
     "mean_tree_accept": "acceptance_rate",
 }
-# Beyond this the checks of the law and of what was chosen would take longer than the fit.
-_MAX_CHECKED_TRIALS = 200_000
 
 
 def fit(
@@ -184,7 +187,7 @@ def load_fit(path: Path) -> xr.DataTree:
 
 def _draw(design: Design, *, method: str, priors: Priors | None, seed: int, progress: bool) -> Sample:
     if method == names.FAST:
-        return approximate(design, priors=priors, seed=seed)
+        return fast.approximate(design, priors=priors, seed=seed)
     from mfbayes.following import following_model, marginal_model
     from mfbayes.sampling import sample
 
@@ -282,22 +285,41 @@ def _check(
     tree: xr.DataTree, design: Design, trials: pd.DataFrame, selection: Selection, *, priors: Priors | None
 ) -> list[str]:
     """Add what holds the fit against other laws, halves of the data and other choices; notes where it cannot."""
-    if design.n_trials > _MAX_CHECKED_TRIALS or design.n_subjects > MAX_SUBJECTS:
-        return [
-            "Other laws, halves by total entropy and other choices were not compared: that is for at most "
-            f"{_MAX_CHECKED_TRIALS:,} trials and {MAX_SUBJECTS} models."
-        ]
     ci_prob, seed = float(tree.attrs["ci_prob"]), int(tree.attrs["seed"])
-    _add(
-        tree,
-        {
-            "halves": split_by_total_entropy(tree, seed=seed),
-            "sensitivity": estimate_sensitivity(
-                trials, subset=selection.subset, index=selection.index, ci_prob=ci_prob, seed=seed, priors=priors
-            ),
-        },
-    )
-    return []
+    chosen, index = selection.trials, selection.index
+    notes = []
+    if design.n_trials <= MAX_TRIALS and design.n_subjects <= MAX_SUBJECTS and len(design.groups) > 1:
+        _add(
+            tree,
+            {
+                "laws": compare_laws(chosen, seed=seed, index=index, priors=priors),
+                "law_curves": law_curves(chosen, seed=seed, ci_prob=ci_prob, index=index, priors=priors),
+                "monotone": judge_monotonicity(chosen, seed=seed, index=index, priors=priors),
+                "plane": map_plane(chosen, seed=seed, ci_prob=ci_prob, index=index, priors=priors),
+            },
+        )
+    else:
+        notes.append(
+            f"The law in dH was not compared with others: that takes two groups or more, and at most {MAX_TRIALS:,} "
+            f"trials and {MAX_SUBJECTS} models (times tasks and conditions)."
+        )
+    # Halves double the subjects.
+    if design.n_trials <= MAX_TRIALS and 2 * design.n_subjects <= fast.MAX_SUBJECTS:
+        _add(
+            tree,
+            {
+                "halves": split_by_total_entropy(tree, seed=seed, priors=priors),
+                "sensitivity": estimate_sensitivity(
+                    trials, subset=selection.subset, index=index, ci_prob=ci_prob, seed=seed, priors=priors
+                ),
+            },
+        )
+    else:
+        notes.append(
+            f"Halves by total entropy and other choices were not compared: that is for at most {MAX_TRIALS:,} trials "
+            f"and {fast.MAX_SUBJECTS // 2} models (times tasks and conditions)."
+        )
+    return notes
 
 
 def _add(tree: xr.DataTree, estimates: Mapping[str, xr.Dataset | None]) -> None:

@@ -4,13 +4,14 @@ Commands import what they need when they run, so that `--help` is quick.
 """
 
 import errno
+import os
 import sys
 from typing import Annotated
 
 import typer
 
 from mfbayes._version import __version__
-from mfbayes.cli import collect, fit, generate, models, report
+from mfbayes.cli import collect, fit, generate, models, report, simulate
 from mfbayes.errors import MfbayesError
 
 UNEXPECTED = 1
@@ -32,6 +33,7 @@ app.command("report")(report.command)
 app.command("collect")(collect.command)
 app.add_typer(generate.app, name="generate")
 app.command("models")(models.command)
+app.command("simulate")(simulate.command)
 
 
 def _print_version(wanted: bool) -> None:
@@ -51,6 +53,8 @@ def _options(
 
 def main() -> None:
     """Run a command; end with 0 done, 2 refused, 3 not converged, 1 for a fault of mfbayes itself."""
+    # The matrices here are small: more threads would only wait for each other.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     debug = DEBUG in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != DEBUG]
     try:

@@ -19,8 +19,8 @@ _BEND_SD = 1.0
 _FALL_MEAN, _FALL_SD = 0.3, 1.2
 
 _ACROSS, _ALONG = 5, 4
-_AMPLITUDE = 1.5
-_REACH = 0.6
+_AMPLITUDE = 1.0
+_REACH = 0.8
 _JITTER = 1e-6
 
 
@@ -77,14 +77,14 @@ class Plane:
 
     dH and log(H_text + H_image) are polar coordinates of the plane: dH tells the ray from the origin,
     the sum how far out. So the law in dH is the surface that does not change along a ray. What bends
-    is a Gaussian process of standard deviation 1.5 log-odds and a reach of .6 standard deviations of either
+    is a Gaussian process of standard deviation 1 in log-odds and a reach of .8 standard deviations of either
     coordinate, through 20 points.
 
     Attributes
     ----------
     lower, upper, centre, scale : float
         Range, mean and standard deviation of log(H_text + H_image); beyond its range nothing changes.
-    dH_centre, dH_scale : float
+    ray_centre, ray_scale : float
         Mean and standard deviation of dH.
     points : ndarray, shape (20, 2)
         In standard deviations.
@@ -94,8 +94,8 @@ class Plane:
     upper: float
     centre: float
     scale: float
-    dH_centre: float
-    dH_scale: float
+    ray_centre: float
+    ray_scale: float
     points: Floats
 
     @property
@@ -113,7 +113,7 @@ class Plane:
     def _place(self, H_text: ArrayLike, H_image: ArrayLike) -> Floats:
         total = _log_total(H_text, H_image)
         outwards = (np.clip(total, self.lower, self.upper) - self.centre) / self.scale
-        return np.column_stack([(relative_uncertainty(H_text, H_image) - self.dH_centre) / self.dH_scale, outwards])
+        return np.column_stack([(relative_uncertainty(H_text, H_image) - self.ray_centre) / self.ray_scale, outwards])
 
 
 def span_plane(H_text: ArrayLike, H_image: ArrayLike) -> Plane:
@@ -132,11 +132,11 @@ def span_plane(H_text: ArrayLike, H_image: ArrayLike) -> Plane:
         upper=float(upper),
         centre=float(total.mean()),
         scale=float(total.std()) or 1.0,
-        dH_centre=float(dH.mean()),
-        dH_scale=float(dH.std()) or 1.0,
+        ray_centre=float(dH.mean()),
+        ray_scale=float(dH.std()) or 1.0,
         points=np.zeros((0, 2)),
     )
-    across = (_spread(dH, _ACROSS) - plane.dH_centre) / plane.dH_scale
+    across = (_spread(dH, _ACROSS) - plane.ray_centre) / plane.ray_scale
     along = (_spread(total, _ALONG) - plane.centre) / plane.scale
     points = np.array([(x, y) for x in across for y in along])
     return Plane(**{**plane.__dict__, "points": points})

@@ -76,7 +76,9 @@ def prepare(trials: pd.DataFrame, *, index: str = names.ENTROPY) -> Design:
             "laws are judged by groups that they have not seen."
         )
     if np.ptp(design.uncertainty) == 0:
-        raise InputError(f"Expected dH to vary, but it is {design.uncertainty[0]:g} in every trial: no law in it shows.")
+        raise InputError(
+            f"Expected dH to vary, but it is {design.uncertainty[0]:g} in every trial: no law in it shows."
+        )
     return design
 
 

@@ -15,7 +15,6 @@ from mfbayes.errors import InputError
 from mfbayes.laws.bases import rising_splines, stack
 from mfbayes.laws.catalogue import DH, FREE_SPLINE, MONOTONE_SPLINE, build_law, prepare, spline_law
 from mfbayes.laws.laplace import LawFit, fit_law
-from mfbayes.laws.law import LinearLaw
 from mfbayes.priors import Priors
 
 type Floats = NDArray[np.float64]
@@ -72,7 +71,8 @@ def law_curves(
             law, columns = spline_law(design, falling=label == MONOTONE_SPLINE), stack([rising_splines(GRID)])
         fit = fit_law(law, design, priors=priors)
         points = fit.draw(_DRAWS, rng=np.random.default_rng([seed, number]))
-        share = average_share(predict(fit, points, columns), fit.spread(points))
+        by_subject = [predict(fit, points, columns, subject=subject) for subject in range(design.n_subjects)]
+        share = average_share(np.stack(by_subject, axis=1), fit.spread(points))
         tails = np.quantile(share, [(1 - ci_prob) / 2, (1 + ci_prob) / 2], axis=0)
         shares.append(np.where(seen, np.stack([share.mean(axis=0), *tails]), np.nan))
     mean, lower, upper = np.stack(shares, axis=1)
@@ -88,11 +88,10 @@ def law_curves(
     )
 
 
-def predict(fit: LawFit, points: Floats, columns: Floats) -> Floats:
-    """Log-odds at columns (n_features, n) for each draw and subject, shape (n_draws, n_subjects, n)."""
-    if not isinstance(fit.target.law, LinearLaw):
-        raise TypeError("Only laws linear in features can be drawn along them.")
-    log_odds: Floats = fit.target.law.coefficients(fit.theta(points)) @ columns
+def predict(fit: LawFit, points: Floats, columns: Floats, *, subject: int) -> Floats:
+    """Log-odds of a subject at columns (n_features, n) for each draw, shape (n_draws, n)."""
+    law = fit.target.law
+    log_odds: Floats = law.coefficients(fit.theta(points)[:, subject]) @ columns
     return log_odds
 
 

@@ -20,6 +20,8 @@ _START_SD = 0.5
 _TYPICAL_WEIGHT = 0.12  # p (1 - p) of a trial, averaged over the effects of groups
 _ROUGHLY, _CLOSELY = 3e-2, 3e-3
 _MOST_STEPS = 300
+_MEMORY = 30
+_NOWHERE = 1e100  # a value where the likelihood cannot be computed, to step back from
 _SETTLED = 0.3  # posterior standard deviations between two rounds
 _ROUNDS = 4
 _FAR = 6.0  # a standard deviation of exp(-6) is none
@@ -170,7 +172,7 @@ def fit_law(law: Law, design: Design, *, priors: Priors | None = None) -> LawFit
         group_scales=design.group_scales,
         priors=priors or Priors(),
     )
-    n_subjects, n_coefficients = target.shape
+    n_subjects = target.shape[0]
     mean = np.concatenate([np.tile(law.prior_mean, n_subjects), np.zeros(target.n_scales)])
     precision = block_diag(*[law.prior_precision] * n_subjects, _RIDGE * np.eye(target.n_scales))
     point = mean.copy()
@@ -207,11 +209,11 @@ def climb(
         pull = precision @ (here - mean)
         value -= 0.5 * float((here - mean) @ pull)
         if not np.isfinite(value):
-            return np.inf, np.zeros_like(whitened)
+            return _NOWHERE, np.zeros_like(whitened)
         return -value, -solve_triangular(factor, gradient - pull, lower=True)
 
-    options = {"gtol": tolerance, "maxiter": _MOST_STEPS}
-    found = minimize(descend, np.zeros(point.size), jac=True, method="BFGS", options=options)
+    options = {"gtol": tolerance, "ftol": 1e-13, "maxiter": _MOST_STEPS, "maxcor": _MEMORY}
+    found = minimize(descend, np.zeros(point.size), jac=True, method="L-BFGS-B", options=options)
     reached: Floats = point + solve_triangular(factor, found.x, lower=True, trans="T")
     return reached, bool(np.abs(found.jac).max() < 10 * tolerance)
 
@@ -225,4 +227,5 @@ def _guess_curvature(target: Target, point: Floats) -> Floats:
         _TYPICAL_WEIGHT * (own @ own.T)
         for own in (slopes[:, design.trial_subject == subject] for subject in range(design.n_subjects))
     ]
-    return block_diag(*blocks, np.eye(target.n_scales) * (2 + len(design.groups) / 2))
+    guess: Floats = block_diag(*blocks, np.eye(target.n_scales) * (2 + len(design.groups) / 2))
+    return guess

@@ -11,7 +11,7 @@ Learning Research 25(72), 2024, arXiv:1507.02646.
 from typing import NamedTuple
 
 import numpy as np
-from arviz_stats.base import array_stats
+from arviz_stats.base import array_stats  # type: ignore[attr-defined]
 from numpy.typing import NDArray
 from scipy.linalg import cho_solve
 from scipy.special import expit, logsumexp
@@ -42,8 +42,9 @@ class LeftOut(NamedTuple):
 def leave_groups_out(fit: LawFit, *, n_draws: int, rng: np.random.Generator) -> LeftOut:
     """Weigh draws so that they stand for a fit without the group; where they cannot, move the fit.
 
-    Weights are Pareto-smoothed importance sampling. Where their k-hat exceeds .7, the group's own quadratic is taken out of the posterior's instead: one
-    Newton step to the mode without the group, and fresh draws from there.
+    Weights are Pareto-smoothed importance sampling. Where their k-hat exceeds .7, the group's own
+    quadratic is taken out of the posterior's instead: one Newton step to the mode without the group,
+    and fresh draws from there.
 
     Parameters
     ----------
@@ -57,7 +58,7 @@ def leave_groups_out(fit: LawFit, *, n_draws: int, rng: np.random.Generator) -> 
     points = fit.draw(n_draws, rng=rng)
     by_draw = np.array([fit.target.by_group(point) for point in points]).T
     # Takes log-likelihoods; the weights are their inverses.
-    log_weights, k_hat = array_stats.psislw(by_draw)
+    log_weights, k_hat = array_stats.psislw(by_draw)  # type: ignore[no-untyped-call]
     elpd = logsumexp(log_weights + by_draw, axis=1)
     lpd = logsumexp(by_draw, axis=1) - np.log(n_draws)
     for group in np.flatnonzero(~(k_hat <= MAX_K_HAT)):

@@ -1,0 +1,71 @@
+"""Lapses: the density that the formula states, and a slope that random answers no longer flatten."""
+
+import numpy as np
+import pytest
+from scipy.special import expit, log_expit
+
+from mfbayes.convergence import Sample
+from mfbayes.design import Design, lay_out
+from mfbayes.errors import InputError
+from mfbayes.following import following_model
+from mfbayes.lapses import LapsePrior, lapsing_model
+from mfbayes.sampling import sample
+from mfbayes.trials import check_trials, select_trials
+
+
+@pytest.fixture(scope="module")
+def design(simulate) -> Design:  # type: ignore[no-untyped-def]
+    """Two models that answer at random in a fifth of their trials: lambda is .1."""
+    trials = simulate(seed=3, balance_points={"a": -0.4, "b": 0.3}, slope=4.0, n_groups=20, other_share=0.0)
+    rng = np.random.default_rng(4)
+    guess = np.where(rng.random(len(trials)) < 0.5, "text", "image")
+    trials["choice"] = np.where(rng.random(len(trials)) < 0.2, guess, trials["choice"])
+    return lay_out(select_trials(check_trials(trials), subset="all").trials)
+
+
+def test_likelihood_is_a_mixture_with_chance(design: Design) -> None:
+    """The two models share every prior; what is left between their densities is known from the formula."""
+    plain, lapsing = following_model(design), lapsing_model(design)
+    point = {name: np.full(np.shape(value), 0.3) for name, value in plain.initial_point().items()}
+    names_of = ("intercept", "slope", "group_effect", "group_model_effect")
+    values = plain.compile_fn(plain.replace_rvs_by_values([plain[n] for n in names_of]), on_unused_input="ignore")(
+        point
+    )
+    intercept, slope, group, branch = values
+    branches = design.cell_branch[design.trial_cell]
+    subject = design.trial_subject
+    logit = intercept[subject] - slope[subject] * design.uncertainty
+    effect = np.atleast_1d(branch)[branches]
+    assert effect.shape == logit.shape
+    assert np.shape(group) == (len(design.groups),)
+    logit = logit + effect
+    rate = np.array([0.1, 0.4])
+    lapse = rate[subject] / 2
+    p = lapse + (1 - 2 * lapse) * expit(logit)
+    mixture = np.log(np.where(design.is_text == 1, p, 1 - p)).sum()
+    alone = log_expit(np.where(design.is_text == 1, logit, -logit)).sum()
+    prior = (np.log(19) + 18 * np.log1p(-rate)).sum()
+    value = next(v.name for v in lapsing.value_vars if v.name.startswith("lapse_rate"))
+    with_rate = point | {value: np.log(rate / (1 - rate))}
+    found = lapsing.compile_logp(jacobian=False)(with_rate) - plain.compile_logp(jacobian=False)(point)
+    assert float(found) == pytest.approx(mixture - alone + prior, abs=1e-8)
+
+
+def test_prior_must_be_a_beta() -> None:
+    with pytest.raises(InputError, match="above 0, got 0"):
+        LapsePrior(alpha=0)
+
+
+@pytest.mark.slow
+def test_lapses_are_told_from_a_shallow_slope(design: Design) -> None:
+    def fit(model) -> Sample:  # type: ignore[no-untyped-def]
+        keep = ["slope", "balance_point", *(["lapse"] if "lapse" in model.named_vars else [])]
+        return sample(model, keep=keep, gate=keep, seed=1)
+
+    plain, lapsing = fit(following_model(design)), fit(lapsing_model(design))
+    assert lapsing.passed
+    assert (plain.posterior["slope"].quantile(0.975, ("chain", "draw")) < 4).all()
+    for name, truth in (("slope", 4.0), ("lapse", 0.1)):
+        low, high = lapsing.posterior[name].quantile([0.005, 0.995], ("chain", "draw")).to_numpy()
+        assert (low < truth).all()
+        assert (truth < high).all()

@@ -1,0 +1,143 @@
+"""Monotone or not: known splines, known curves, and the rates at which verdicts err."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mfbayes.errors import InputError
+from mfbayes.laws.bases import N_STEPS, rising_splines
+from mfbayes.laws.monotonicity import FALLS, NOT_MONOTONE, UNCLEAR, judge_monotonicity, largest_rise
+
+type Curve = Callable[[np.ndarray], np.ndarray]
+
+N_MODELS = 8
+
+
+def bump(rise: float) -> Curve:
+    """Log-odds that fall, rise by `rise` between dH -.4 and .4, and fall again."""
+    height = [2.5 - rise / 2, -rise / 2, rise / 2, rise / 2 - 2.5]
+    return lambda dH: np.interp(dH, [-2, -0.4, 0.4, 2], height)
+
+
+CURVES: dict[str, Curve] = {
+    "logistic, slope 2.5": lambda dH: -2.5 * dH,
+    "logistic, slope 0.8": lambda dH: -0.8 * dH,
+    "two steps, flat between": lambda dH: -3 * np.tanh(4 * (dH + 1)) - 3 * np.tanh(4 * (dH - 1)),
+    "flat": lambda dH: np.zeros_like(dH),
+    "bump of 1": bump(1.0),
+    "bump of 2": bump(2.0),
+}
+
+
+def simulate_curve(curve: Curve, *, n_groups: int, seed: int, n_models: int = N_MODELS, n: int = 25) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    group = np.repeat(np.arange(n_groups), n)
+    shared = 0.8 * rng.standard_normal(n_groups)
+    tables = []
+    for model in range(n_models):
+        dH = 2 * np.tanh(0.8 * rng.standard_normal(group.size))
+        log_odds = curve(dH) + (shared + 0.6 * rng.standard_normal(n_groups))[group]
+        is_text = rng.random(group.size) < 1 / (1 + np.exp(-log_odds))
+        label = f"m{model}"
+        tables.append(
+            pd.DataFrame(
+                {
+                    "model": label,
+                    "subject": label,
+                    "task": "task",
+                    "group": [f"g{g:03d}" for g in group],
+                    "H_text": 2 + dH,
+                    "H_image": 2 - dH,
+                    "dH": dH,
+                    "choice": np.where(is_text, "text", "image"),
+                }
+            )
+        )
+    return pd.concat(tables, ignore_index=True)
+
+
+def test_splines_rise_and_span_straight_lines() -> None:
+    dH = np.linspace(-2, 2, 201)
+    columns = rising_splines(dH)
+    assert columns.shape == (N_STEPS, dH.size)
+    assert np.diff(columns, axis=1).min() > -1e-12
+    np.testing.assert_allclose(rising_splines(np.zeros(1)), 0, atol=1e-15)
+    # Equal steps of .5 between knots .5 apart: a line of slope 1, exactly.
+    np.testing.assert_allclose(0.5 * columns.sum(axis=0), dH, atol=1e-12)
+
+
+def test_splines_fit_any_smooth_curve_closely() -> None:
+    dH = np.linspace(-2, 2, 201)
+    columns = np.vstack([np.ones(dH.size), rising_splines(dH)])
+    for target in (np.sin(2 * dH), dH**3, np.tanh(1.5 * dH)):
+        weights = np.linalg.lstsq(columns.T, target, rcond=None)[0]
+        # A cubic spline errs by about 5/384 h^4 max|f''''|; that is 16 for the sine and 52 for the tanh.
+        assert np.abs(weights @ columns - target).max() < 5 / 384 * 0.5**4 * 60 * 2
+
+
+def test_the_largest_rise_is_from_any_point_to_any_later_one() -> None:
+    curves = np.array([[5.0, 1.0, 2.0, 0.0, 3.0], [4.0, 3.0, 2.0, 1.0, 0.0], [0.0, 1.0, 0.5, 2.0, 1.0]])
+    np.testing.assert_array_equal(largest_rise(curves), [3.0, 0.0, 2.0])
+
+
+def test_bumps_are_found_and_logistic_models_are_not_accused() -> None:
+    falls = judge_monotonicity(simulate_curve(CURVES["logistic, slope 2.5"], n_groups=40, seed=1), seed=0)
+    bumps = judge_monotonicity(simulate_curve(bump(2.5), n_groups=40, seed=2), seed=0)
+    assert (falls["verdict"] == FALLS).all()
+    assert (falls["p_monotone"] > falls["prior_p_monotone"]).all()
+    assert (falls["bayes_factor"] > 1).all()
+    # Rates of about .98 measured at 60 groups; 5 of 8 leaves room for 40.
+    assert int((bumps["verdict"] == NOT_MONOTONE).sum()) >= 5
+    # True rise 2.5, smoothed by knots .5 apart; standard error about .4 a model, so .15 for the mean of 8.
+    assert 1.7 < float(bumps["largest_rise"].mean()) < 3.2
+
+
+def test_no_slope_is_never_called_falling() -> None:
+    flat = judge_monotonicity(simulate_curve(CURVES["flat"], n_groups=40, seed=3), seed=0)
+    assert (flat["verdict"] != FALLS).all()
+
+
+def test_too_few_trials_are_unclear_and_the_rest_is_as_it_was() -> None:
+    trials = simulate_curve(CURVES["logistic, slope 2.5"], n_groups=30, seed=4, n_models=2)
+    few = pd.concat([trials[trials["model"] == "m0"], trials[trials["model"] == "m1"].head(6)], ignore_index=True)
+    judged = judge_monotonicity(few, seed=0)
+    assert judged["verdict"].to_numpy().tolist() == [FALLS, UNCLEAR]
+    assert np.isnan(judged["p_monotone"].to_numpy()[1])
+    again = judge_monotonicity(few, seed=0)
+    assert judged.identical(again)
+
+
+@pytest.mark.parametrize("tolerance", [0.0, -1.0, np.nan, np.inf])
+def test_a_tolerance_must_be_above_zero(tolerance: float) -> None:
+    trials = simulate_curve(CURVES["flat"], n_groups=3, seed=1, n_models=1)
+    with pytest.raises(InputError, match="tolerance"):
+        judge_monotonicity(trials, seed=0, tolerance=tolerance)
+
+
+# Largest and least share of verdicts "not monotone" that is acceptable.
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "most_accused", "least_accused"),
+    [
+        ("logistic, slope 2.5", 0.05, 0.0),
+        ("logistic, slope 0.8", 0.05, 0.0),
+        ("two steps, flat between", 0.05, 0.0),
+        ("flat", 0.05, 0.0),
+        ("bump of 1", 1.0, 0.0),
+        ("bump of 2", 1.0, 0.8),
+    ],
+)
+@pytest.mark.parametrize("n_groups", [60, 200])
+def test_rates_of_verdicts(name: str, most_accused: float, least_accused: float, n_groups: int) -> None:
+    """The table of docs/law.md: 13 data sets of 8 models, 104 verdicts; three Monte Carlo errors of room."""
+    verdicts = []
+    for seed in range(100, 113):
+        trials = simulate_curve(CURVES[name], n_groups=n_groups, seed=seed)
+        verdicts.extend(judge_monotonicity(trials, seed=seed)["verdict"].to_numpy().tolist())
+    shares = {verdict: verdicts.count(verdict) / len(verdicts) for verdict in (FALLS, UNCLEAR, NOT_MONOTONE)}
+    print(f"\n| {name} | {n_groups} | " + " | ".join(f"{share:.3f}" for share in shares.values()) + " |  seeds 100-112")
+    accused = shares[NOT_MONOTONE]
+    assert accused <= most_accused + 3 * (most_accused * (1 - most_accused) / len(verdicts)) ** 0.5
+    assert accused >= least_accused - 3 * (least_accused * (1 - least_accused) / len(verdicts)) ** 0.5
