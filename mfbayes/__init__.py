@@ -59,7 +59,29 @@ _HOMES = {
     "simulate_trials": ("mfbayes.simulation", "simulate_trials"),
     "split_by_total_entropy": ("mfbayes.estimates.halves", "split_by_total_entropy"),
 }
-__all__ = ["__version__", *_HOMES]
+__all__ = [
+    "__version__",
+    "balance_points",
+    "compare_laws",
+    "compare_pairs",
+    "decompose_tfr",
+    "estimate_sensitivity",
+    "fit",
+    "fit_three_outcomes",
+    "judge_equivalence",
+    "judge_monotonicity",
+    "load_fit",
+    "map_plane",
+    "predict",
+    "rank_models",
+    "read_trials",
+    "report",
+    "save_fit",
+    "select_trials",
+    "shift_of_conditions",
+    "simulate_trials",
+    "split_by_total_entropy",
+]
 
 
 def __getattr__(name: str) -> Any:

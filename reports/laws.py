@@ -34,11 +34,6 @@ class Law:
     max_k_hat: float
     n_bad_k: float
 
-    @property
-    def level_with_best(self) -> bool:
-        """Whether the law cannot be told from the best."""
-        return self.behind <= BAR * (self.behind_se if np.isfinite(self.behind_se) else 0.0)
-
 
 def compare_laws(evidence: Evidence) -> Figure | None:
     """Draw how far each law falls short of the best, or nothing where laws were not compared."""
@@ -61,7 +56,8 @@ def compare_laws(evidence: Evidence) -> Figure | None:
     monotone = evidence.table("monotone")
     data = (_data(laws), *((_monotone_data(evidence, monotone),) if monotone is not None else ()))
     intro = _word_monotone(evidence, monotone) if monotone is not None else ""
-    return Figure("laws", _title(laws), alt, (Panel(drawings),), data, intro=intro, caption=caption, grid="mid")
+    title = _title(laws, str(table.attrs.get("dH_suffices", "")))
+    return Figure("laws", title, alt, (Panel(drawings),), data, intro=intro, caption=caption, grid="mid")
 
 
 def _read(table: xr.Dataset) -> list[Law]:
@@ -82,19 +78,21 @@ def _read(table: xr.Dataset) -> list[Law]:
     ]
 
 
-def _title(laws: list[Law]) -> str:
+def _title(laws: list[Law], suffices: str) -> str:
     own = next((law for law in laws if law.name == LAW), None)
-    if own is None:
+    if own is None or suffices not in _HEADLINES:
         return "How well each law predicts new groups"
     best = laws[0]
-    if own.name == best.name:
-        return "dH is enough: no other law predicts new groups better"
-    if own.level_with_best:
-        return f"dH is enough: the best law, “{best.name}”, does not clearly predict new groups better"
-    return (
-        f"dH is not enough: “{best.name}” predicts new groups better, by {decimal(own.behind, digits=0)} "
-        f"(standard error {decimal(own.behind_se, digits=0)})"
-    )
+    told = f"by {decimal(own.behind, digits=0)} (standard error {decimal(own.behind_se, digits=0)})"
+    return _HEADLINES[suffices].format(best=best.name, told=told)
+
+
+_HEADLINES = {
+    "yes": "dH is enough: no other law predicts new groups better by much",
+    "no": "dH is not enough: “{best}” predicts new groups better, {told}",
+    "unclear": "Whether dH is enough is unclear: “{best}” predicts new groups better, {told}",
+}
+"""By what the estimate says of dH."""
 
 
 def _word_monotone(evidence: Evidence, table: xr.Dataset) -> str:

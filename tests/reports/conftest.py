@@ -367,6 +367,7 @@ def _study(
                 "n_bad_k": ("law", np.zeros(behind.size, int)),
             },
             {"law": list(LAWS)},
+            {"dH_suffices": "no"},
         ),
         "monotone": xr.Dataset(
             {

@@ -1,0 +1,238 @@
+"""The results as tables, written into README.md between its two marks.
+
+python -m benchmarks.table benchmarks/results.jsonl benchmarks/README.md
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from benchmarks.record import Record, read_records
+
+BEGIN, END = "<!-- results -->", "<!-- end of results -->"
+TITLES = {
+    "mfbayes-nuts": "mfbayes `nuts`",
+    "mfbayes-reference": "mfbayes `reference`",
+    "mfbayes-fast": "mfbayes `fast`",
+    "bambi": "bambi `dH + (dH\\|model) + (1\\|group)`",
+    "bambi-cells": "bambi, the same `+ (1\\|group:model)`",
+    "pymc": "PyMC, explicit graph",
+    "numpyro": "numpyro, explicit graph",
+    "glmer": "lme4 `glmer`",
+    "glmmTMB": "`glmmTMB`",
+}
+
+
+class Claim(NamedTuple):
+    """Something promised: what was measured, and the bounds it must and should keep."""
+
+    text: str
+    measured: float
+    must: float
+    goal: float
+    unit: str = ""
+    at_least: bool = False
+
+    def row(self) -> tuple[str, ...]:
+        """Cells of the table."""
+        sign = "≥" if self.at_least else "≤"
+        met = ["yes" if self._keeps(bound) else "no" for bound in (self.must, self.goal)]
+        bounds = [
+            f"{sign} {_number(bound)}{self.unit}: {kept}"
+            for bound, kept in zip((self.must, self.goal), met, strict=True)
+        ]
+        return (self.text, f"{_number(self.measured)}{self.unit}", *bounds)
+
+    def _keeps(self, bound: float) -> bool:
+        return self.measured >= bound if self.at_least else self.measured <= bound
+
+
+def render(records: Sequence[Record]) -> str:
+    """All tables that the records allow."""
+    found = {(r["benchmark"], r["contender"], r.get("kernels", "")): r for r in records}
+    parts = [_tabulate(("claim", "measured", "must", "goal"), [claim.row() for claim in claim_all(found)])]
+    for name, draw in (("sampling", _sampling), ("intervals", _intervals), ("scale", _scale)):
+        own = [record for record in records if record["benchmark"] == name]
+        if own:
+            parts.append(draw(own))
+    parts.append(_machines(records))
+    return "\n\n".join(parts)
+
+
+def claim_all(found: dict[tuple[str, str, str], Record]) -> list[Claim]:
+    """The claims whose two sides were both measured."""
+    claims = []
+    own = found.get(("sampling", "mfbayes-nuts", ""))
+    for peer in ("bambi", "bambi-cells"):
+        other = found.get(("sampling", peer, ""))
+        if own and other:
+            ratio = own["ess_min_per_cpu_s"] / other["ess_min_per_cpu_s"]
+            claims.append(Claim(f"effective draws a CPU second, `nuts` : {TITLES[peer]}", ratio, 8, 15, at_least=True))
+    fast = found.get(("intervals", "mfbayes-fast", "cached"))
+    for peer, must in (("glmer", 50), ("glmmTMB", 25)):
+        other = found.get(("intervals", peer, ""))
+        if fast and other:
+            for clock in ("wall", "cpu") if _is_quiet(fast) and _is_quiet(other) else ("cpu",):
+                ratio = other[f"{clock}_s"] / fast[f"{clock}_s"]
+                text = f"{TITLES[peer]} : `fast` at {_count(fast)} trials, warm, {clock.replace('cpu', 'CPU')} time"
+                claims.append(Claim(text, ratio, must, 50, at_least=True))
+    large = found.get(("scale", "mfbayes-fast", "cached"))
+    if large:
+        size = _count(large)
+        if _is_quiet(large):
+            claims.append(Claim(f"`fast` at {size} trials, warm", large["wall_s"], 6, 3, " s"))
+        for key, where in (("", "modes known"), ("seeking_", "modes sought")):
+            measured = large[f"{key}gradient_cpu_ns_per_trial"]
+            claims.append(Claim(f"one gradient, a trial and core, {where}", measured, 10, 10, " ns"))
+        claims.append(Claim(f"peak memory at {size} trials", large["peak_memory_mib"], 2048, 2048, " MiB"))
+    return claims
+
+
+def _is_quiet(record: Record) -> bool:
+    """Whether nothing much else ran, without which times on the wall say nothing."""
+    return bool(record["load"][0] <= record["machine"]["cores"] + 1)
+
+
+def _sampling(records: list[Record]) -> str:
+    ranked = sorted(records, key=lambda record: -record["ess_min_per_cpu_s"])
+    best = next((r for r in ranked if r["contender"] == "mfbayes-nuts"), ranked[0])
+    rows = [
+        (
+            TITLES[r["contender"]],
+            f"{r['ess_min_per_cpu_s']:.1f}",
+            f"{r['ess_median_per_cpu_s']:.1f}",
+            f"{best['ess_min_per_cpu_s'] / r['ess_min_per_cpu_s']:.1f}",
+            f"{r['sampling_cpu_s']:.1f}",
+            f"{r['compile_cpu_s']:.1f}",
+            f"{r['r_hat_max']:.3f}",
+            str(r["divergences"]),
+            f"{r['peak_memory_mib']}",
+        )
+        for r in ranked
+    ]
+    head = (
+        "contender",
+        "ESS/CPU s, worst b",
+        "median b",
+        "`nuts` is faster by",
+        "CPU s",
+        "compiling, CPU s",
+        "R-hat",
+        "divergences",
+        "MiB",
+    )
+    first = ranked[0]
+    effort = f"{first['chains']} chains of {first['tune']} + {first['draws']}"
+    title = f"### Sampling: {_count(first)} trials, {_shape(first)}, {effort}"
+    return f"{title}\n\n{_tabulate(head, rows)}"
+
+
+def _intervals(records: list[Record]) -> str:
+    warm = next((r for r in records if r.get("kernels") == "cached"), records[0])
+    rows = [
+        (
+            TITLES[r["contender"]] + (f", kernels {r['kernels']}" if r.get("kernels") else ""),
+            f"{r['first_wall_s']:.2f}" if "first_wall_s" in r else "-",
+            f"{r['wall_s']:.2f}",
+            f"{r['cpu_s']:.2f}",
+            f"{r['wall_s'] / warm['wall_s']:.0f}",
+            f"{r['cpu_s'] / warm['cpu_s']:.0f}",
+            f"{np.abs(np.subtract(r['balance_point'], warm['balance_point'])).max():.4f}",
+            f"{np.mean(r['standard_error']):.4f}",
+            f"{r['group_sd']:.3f}, {r['group_model_sd']:.3f}",
+        )
+        for r in sorted(records, key=lambda record: record["wall_s"])
+    ]
+    head = (
+        "contender",
+        "first call, s",
+        "then, s",
+        "then, CPU s",
+        "ratio",
+        "ratio, CPU",
+        "farthest b",
+        "mean error of b",
+        "group sds",
+    )
+    title = f"### Point and interval: {_count(warm)} trials, {_shape(warm)}"
+    return f"{title}\n\n{_tabulate(head, rows)}"
+
+
+def _scale(records: list[Record]) -> str:
+    rows = [
+        (
+            f"kernels {r['kernels']}",
+            f"{r['first_wall_s']:.2f}",
+            f"{r['wall_s']:.2f}",
+            f"{r['cpu_s']:.2f}",
+            f"{r['layout_wall_s']:.2f}",
+            f"{r['gradient_cpu_ns_per_trial']:.1f} / {r['seeking_gradient_cpu_ns_per_trial']:.1f}",
+            f"{r['gradient_wall_ns_per_trial']:.1f} / {r['seeking_gradient_wall_ns_per_trial']:.1f}",
+            f"{r['read_memory_mib']} / {r['peak_memory_mib']}",
+        )
+        for r in sorted(records, key=lambda record: -record["first_wall_s"])
+    ]
+    head = (
+        "`fast`",
+        "first fit, s",
+        "then, s",
+        "then, CPU s",
+        "laying out, s",
+        "gradient, CPU ns a trial, modes known / sought",
+        "on the wall",
+        "MiB, table read / peak",
+    )
+    return f"### Scale: {_count(records[0])} trials, {_shape(records[0])}\n\n{_tabulate(head, rows)}"
+
+
+def _machines(records: Sequence[Record]) -> str:
+    """What the times were taken on."""
+    machines = [r["machine"] for r in records]
+    labels = [f"{m['cpu']}, {m['cores']} cores, {m['system']}, Python {m['python']}" for m in machines]
+    versions = {name: number for r in records for name, number in r["versions"].items()}
+    loads = [r["load"][0] for r in records]
+    told = {
+        "Machine": "; ".join(dict.fromkeys(labels)),
+        "Load while measuring": f"{min(loads):.1f} to {max(loads):.1f}",
+        "Date": ", ".join(sorted({r["date"] for r in records})),
+        "Seed": ", ".join(sorted({str(r["seed"]) for r in records})),
+        "Versions": ", ".join(f"{name} {number}" for name, number in sorted(versions.items())),
+    }
+    return " ".join(f"{name}: {value}." for name, value in told.items())
+
+
+def _tabulate(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] + ["--:"] * (len(head) - 1), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _number(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 or value == int(value) else f"{value:.1f}"
+
+
+def _count(record: Record) -> str:
+    return f"{record['n_trials']:,}".replace(",", "\u202f")
+
+
+def _shape(record: Record) -> str:
+    return f"{record['n_models']} models x {record['n_groups']} groups"
+
+
+def main() -> None:
+    """Write the tables into the page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("results", type=Path)
+    parser.add_argument("page", type=Path)
+    options = parser.parse_args()
+    page = options.page.read_text(encoding="utf-8")
+    before, _, rest = page.partition(BEGIN)
+    after = rest.partition(END)[2]
+    tables = render(read_records(options.results))
+    options.page.write_text(f"{before}{BEGIN}\n{tables}\n{END}{after}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
