@@ -23,14 +23,14 @@ from benchmarks import graphs
 from benchmarks.machine import Elapsed, clocked
 from benchmarks.record import write_record
 from mfbayes import names
+from mfbayes import sampling as sampling_defaults
 from mfbayes.design import Design, lay_out
 from mfbayes.following import following_model, marginal_model
 from mfbayes.trials import read_trials, select_trials
 
 CHAINS = 4
-# Each at its own default: nutpie's and numpyro's is 0.8, that of mfbayes 0.9.
-_PEERS_ACCEPT = 0.8
-_OWN_ACCEPT = 0.9
+# Each at its own default; nutpie's and numpyro's are these.
+_PEERS_ACCEPT, _PEERS_ADAPTATION = 0.8, "diag"
 
 
 class Effort(NamedTuple):
@@ -51,13 +51,16 @@ class Drawn(NamedTuple):
     target_accept: float
 
 
-def sample_mfbayes(trials: pd.DataFrame, effort: Effort, *, build: Callable[[Design], pm.Model]) -> Drawn:
+def sample_mfbayes(
+    trials: pd.DataFrame, effort: Effort, *, build: Callable[[Design], pm.Model], attempt: sampling_defaults.Effort
+) -> Drawn:
     """Sample a model of mfbayes as `mfbayes.sampling` does."""
     return _sample_graph(
         lambda: build(lay_out(select_trials(trials).trials)),
         ("balance_point",),
         effort,
-        target_accept=_OWN_ACCEPT,
+        target_accept=attempt.target_accept,
+        adaptation=attempt.adaptation,
         derive=lambda posterior: posterior["balance_point"],
     )
 
@@ -121,8 +124,12 @@ def sample_numpyro(trials: pd.DataFrame, effort: Effort) -> Drawn:
 
 
 CONTENDERS: dict[str, Callable[[pd.DataFrame, Effort], Drawn]] = {
-    "mfbayes-nuts": lambda trials, effort: sample_mfbayes(trials, effort, build=marginal_model),
-    "mfbayes-reference": lambda trials, effort: sample_mfbayes(trials, effort, build=following_model),
+    "mfbayes-nuts": lambda trials, effort: sample_mfbayes(
+        trials, effort, build=marginal_model, attempt=sampling_defaults.MARGINAL_ATTEMPTS[0]
+    ),
+    "mfbayes-reference": lambda trials, effort: sample_mfbayes(
+        trials, effort, build=following_model, attempt=sampling_defaults.ATTEMPTS[0]
+    ),
     "bambi": lambda trials, effort: sample_bambi(trials, effort, with_cells=False),
     "bambi-cells": lambda trials, effort: sample_bambi(trials, effort, with_cells=True),
     "pymc": sample_plain,
@@ -137,6 +144,7 @@ def _sample_graph(
     *,
     target_accept: float,
     derive: Callable[[xr.Dataset], xr.DataArray],
+    adaptation: str = _PEERS_ADAPTATION,
 ) -> Drawn:
     with clocked() as compiling:
         compiled = nutpie.compile_pymc_model(build(), var_names=list(variables))
@@ -148,6 +156,7 @@ def _sample_graph(
             tune=effort.tune,
             draws=effort.draws,
             target_accept=target_accept,
+            adaptation=adaptation,
             seed=effort.seed,
             save_warmup=False,
             progress_bar=False,

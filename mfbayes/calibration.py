@@ -201,11 +201,11 @@ def judge_ranks(ranks: list[int]) -> tuple[float, float]:
 def sample_marginal(design: Design, seed: int) -> Sample:
     """Draws of the sampled tier, as `fit(method="nuts")` makes them."""
     from mfbayes.following import marginal_model
-    from mfbayes.sampling import sample
+    from mfbayes.sampling import MARGINAL_ATTEMPTS, sample
 
     gate = ["balance_point", "slope", "balance_point_mean", "log_slope_mean", "balance_point_sd", "log_slope_sd"]
     gate = [*gate, *design.group_scales]
-    return sample(marginal_model(design), keep=gate, gate=gate, seed=seed)
+    return sample(marginal_model(design), keep=gate, gate=gate, seed=seed, attempts=MARGINAL_ATTEMPTS)
 
 
 def _covered(draws: Floats, truth: Floats) -> NDArray[np.bool_]:

@@ -189,12 +189,20 @@ def _draw(design: Design, *, method: str, priors: Priors | None, seed: int, prog
     if method == names.FAST:
         return fast.approximate(design, priors=priors, seed=seed)
     from mfbayes.following import following_model, marginal_model
-    from mfbayes.sampling import sample
+    from mfbayes.sampling import ATTEMPTS, MARGINAL_ATTEMPTS, sample
 
-    build = marginal_model if method == names.NUTS else following_model
+    integrated = method == names.NUTS
+    model = (marginal_model if integrated else following_model)(design, priors=priors)
     spreads = [f"{name}{level}_sd" for name in ("balance_point", "log_slope") for level in _infixes(design)]
     gate = ["balance_point", "slope", "balance_point_mean", "log_slope_mean", *spreads, *design.group_scales]
-    return sample(build(design, priors=priors), keep=[*gate, "intercept"], gate=gate, seed=seed, progress=progress)
+    return sample(
+        model,
+        keep=[*gate, "intercept"],
+        gate=gate,
+        seed=seed,
+        progress=progress,
+        attempts=MARGINAL_ATTEMPTS if integrated else ATTEMPTS,
+    )
 
 
 def _infixes(design: Design) -> list[str]:

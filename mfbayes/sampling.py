@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import nutpie
 import pymc as pm
@@ -16,13 +16,23 @@ from mfbayes.convergence import CHAINS, Sample, judge
 
 @dataclass(frozen=True, kw_only=True)
 class Effort:
-    """How long and how carefully one attempt samples, a chain."""
+    """How long and how carefully one attempt samples, a chain.
+
+    `adaptation` is nutpie's: "diag" learns the scale of every coordinate, "low_rank" also the few
+    directions that matter most, which pays where there are few coordinates.
+    """
 
     tune: int
     draws: int
     target_accept: float
+    adaptation: Literal["diag", "low_rank"] = "diag"
 
 
+MARGINAL_ATTEMPTS = (
+    Effort(tune=400, draws=500, target_accept=0.8, adaptation="low_rank"),
+    Effort(tune=1000, draws=1000, target_accept=0.95, adaptation="low_rank"),
+    Effort(tune=2000, draws=2000, target_accept=0.99),
+)
 ATTEMPTS = (
     Effort(tune=400, draws=500, target_accept=0.9),
     Effort(tune=1000, draws=1000, target_accept=0.95),
@@ -65,6 +75,7 @@ def sample(
                 tune=effort.tune,
                 draws=effort.draws,
                 target_accept=effort.target_accept,
+                adaptation=effort.adaptation,
                 seed=seed + number - 1,
                 save_warmup=False,
                 progress_bar=False,

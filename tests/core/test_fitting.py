@@ -1,6 +1,5 @@
 """A fit of simulated trials: the truth is found, everything is labelled, and the file holds all of it."""
 
-import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +16,7 @@ from mfbayes.errors import InputError
 from mfbayes.estimates.balance import COLUMNS, write_balance_points
 from mfbayes.estimates.vacillation import add_trace_estimates
 from mfbayes.fitting import load_fit, save_fit
-from mfbayes.sampling import Effort, sample
+from mfbayes.sampling import Effort
 
 TRUTH = {"seer": -0.6, "middle": 0.0, "reader": 0.5}
 HASTE = Effort(tune=30, draws=20, target_accept=0.8)
@@ -161,7 +160,7 @@ def test_the_file_holds_all_and_arviz_reads_it(tree: xr.DataTree, tmp_path: Path
 
 def test_haste_is_told_and_a_seed_repeats(trials: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
     """One group and model, one trial a cell and no time to converge: still a whole tree, marked as such."""
-    monkeypatch.setattr(sampling, "sample", functools.partial(sample, attempts=[HASTE]))
+    monkeypatch.setattr(sampling, "MARGINAL_ATTEMPTS", [HASTE])
     one = trials[(trials["model"] == "seer") & (trials["choice"] != "other")].drop(columns=["text_correct", "item"])
     one = one.groupby("group").head(1)
     once, again = mfbayes.fit(one, seed=3), mfbayes.fit(one, seed=3)
