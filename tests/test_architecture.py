@@ -9,13 +9,15 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 STAGES = ("data_gen", "inference", "reports")
+PARTS = ("cli", "estimates", "laws", "marginal", "pooled")
 # Programs stand above the stages and may use all of them.
 PROGRAMS = {"mfbayes/cli", "inference/embedded"}
 HEAVY = ("torch", "pymc", "arviz", "nutpie", "transformers", "PIL", "scipy", "pandas", "numba", "xarray", "rich")
 
 
 def _modules() -> list[Path]:
-    rooms = [*(ROOT / "mfbayes").glob("*.py"), *(ROOT / "mfbayes/cli").glob("*.py")]
+    rooms = [*(ROOT / "mfbayes").glob("*.py")]
+    rooms += [file for part in PARTS for file in (ROOT / "mfbayes" / part).glob("*.py")]
     return rooms + [file for stage in STAGES for file in (ROOT / stage).rglob("*.py")]
 
 
@@ -68,3 +70,13 @@ def test_the_architecture_page_names_every_room() -> None:
     for file in _modules():
         if file.name != "__init__.py" and file.parent == ROOT / "mfbayes" and not file.stem.startswith("_"):
             assert f"`{file.stem}`" in page, f"{file.stem} is not on the page"
+
+
+def test_every_part_of_the_core_is_listed_packaged_and_described() -> None:
+    page = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    found = {folder.parent.name for folder in (ROOT / "mfbayes").glob("*/__init__.py") if not folder.parent.is_symlink()}
+    assert found == set(PARTS)
+    packages = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    for part in PARTS:
+        assert f"`{part}/`" in page
+        assert f'"mfbayes.{part}"' in packages

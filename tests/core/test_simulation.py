@@ -1,5 +1,7 @@
 """Simulated trials and traces: accepted as a collection is, and lawful in every parameter they claim."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,8 +17,8 @@ from mfbayes.trials import check_trials, select_trials
 from mfbayes.uncertainty import relative_uncertainty
 
 
-def draw(seed: int = 1, **parameters: object) -> pd.DataFrame:
-    return simulate_trials(Scenario(**parameters), rng=np.random.default_rng(seed))[0]  # type: ignore[arg-type]
+def draw(seed: int = 1, **parameters: Any) -> pd.DataFrame:
+    return simulate_trials(Scenario(**parameters), rng=np.random.default_rng(seed))[0]
 
 
 def distance(trials: pd.DataFrame) -> np.ndarray:
@@ -74,7 +76,13 @@ def test_choices_follow_the_law() -> None:
 
 def test_group_effects_have_their_sds() -> None:
     # A flat law lays the groups' effects bare: logits of the groups' shares.
-    shared = {"slopes": {"a": 1e-9}, "models": {"a": 0.0}, "image_tiers": 20, "text_tiers": 10, "other_share": 0.0}
+    shared: dict[str, Any] = {
+        "slopes": {"a": 1e-9},
+        "models": {"a": 0.0},
+        "image_tiers": 20,
+        "text_tiers": 10,
+        "other_share": 0.0,
+    }
     trials = draw(n_groups=900, group_sd=0.3, group_model_sd=0.4, **shared)
     shares = (trials["choice"] == "text").groupby(trials["group"]).mean()
     noise = np.mean(1 / (200 * shares * (1 - shares)))
@@ -107,7 +115,13 @@ def test_other_depends_on_the_groups_effects_only_where_asked() -> None:
 
 
 def test_other_laws_leave_dH_behind() -> None:
-    shared = {"models": {"a": 0.0}, "slopes": {"a": 2.0}, "group_sd": 0.0, "group_model_sd": 0.0, "other_share": 0.0}
+    shared: dict[str, Any] = {
+        "models": {"a": 0.0},
+        "slopes": {"a": 2.0},
+        "group_sd": 0.0,
+        "group_model_sd": 0.0,
+        "other_share": 0.0,
+    }
     bumped = draw(n_groups=500, bump=4.0, bump_at=1.0, bump_width=0.2, **shared)
     dH, is_text = distance(bumped), bumped["choice"] == "text"
     valley, hill = is_text[(dH > 0.3) & (dH < 0.6)].mean(), is_text[(dH > 0.9) & (dH < 1.1)].mean()

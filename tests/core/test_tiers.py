@@ -1,0 +1,114 @@
+"""Three tiers, one model: the same tree, the same balance points."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from arviz_stats import ess  # type: ignore[attr-defined]
+
+import mfbayes
+from mfbayes.errors import InputError
+
+TIERS = ("nuts", "fast", "reference")
+
+
+@pytest.fixture(scope="module")
+def trials(simulate: Callable[..., pd.DataFrame]) -> pd.DataFrame:
+    """Two models under two prompts, so that every level of effects and of the population is there."""
+    plain = simulate(seed=6, balance_points={"reader": 0.4, "seer": -0.5, "third": 0.0}, n_groups=30)
+    hinted = simulate(seed=6, balance_points={"reader": 0.7, "seer": -0.2, "third": 0.3}, n_groups=30)
+    return pd.concat([plain.assign(condition="default"), hinted.assign(condition="hint")], ignore_index=True)
+
+
+@pytest.fixture(scope="module")
+def trees(trials: pd.DataFrame) -> dict[str, xr.DataTree]:
+    return {method: mfbayes.fit(trials, method=method, seed=2, checks=False) for method in TIERS}
+
+
+def test_all_have_the_same_variables_and_estimates(trees: dict[str, xr.DataTree]) -> None:
+    shapes = []
+    for tree in trees.values():
+        assert tree.attrs["status"] == "ok"
+        shapes.append(
+            (
+                {name: values.dims for name, values in tree["posterior"].to_dataset().data_vars.items()},
+                {name: set(node.to_dataset().data_vars) for name, node in tree["estimates"].children.items()}
+                | {"convergence": set()},
+            )
+        )
+    assert shapes[0] == shapes[1] == shapes[2]
+    assert "balance_point_model_sd" in shapes[0][0]
+    assert "group_condition_sd" in shapes[0][0]
+
+
+@pytest.mark.parametrize("method", ["nuts", "fast"])
+def test_they_agree_with_the_explicit_model(trees: dict[str, xr.DataTree], method: str) -> None:
+    """Means within 4 Monte Carlo errors and a tenth of a standard deviation; that within 6 % and its error."""
+    own, reference = (trees[name]["posterior"].to_dataset() for name in (method, "reference"))
+    for name in ("balance_point", "slope"):
+        first, second = own[name], reference[name]
+        sd = second.std(("chain", "draw"))
+        sizes = [np.asarray(ess(draws.to_dataset())[name]) for draws in (first, second)]
+        error = sd * np.sqrt(1 / sizes[0] + 1 / sizes[1])
+        distance = np.abs(first.mean(("chain", "draw")) - second.mean(("chain", "draw")))
+        assert bool((distance < 4 * error + 0.1 * sd).all())
+        ratio = first.std(("chain", "draw")) / sd
+        # A standard deviation's own Monte Carlo error is about 1 / sqrt(2 ess).
+        spare = 0.06 + 3 * np.sqrt(1 / (2 * sizes[0]) + 1 / (2 * sizes[1]))
+        assert bool((np.abs(np.log(ratio)) < spare).all()), ratio.to_numpy()
+    for name in ("group_sd", "group_model_sd"):
+        assert float(own[name].mean()) == pytest.approx(float(reference[name].mean()), rel=0.06)
+
+
+def test_shifts_between_conditions_are_found(trees: dict[str, xr.DataTree]) -> None:
+    for tree in trees.values():
+        shifts = tree["estimates/condition_shifts"].to_dataset()
+        assert shifts.attrs["baseline"] == "default"
+        assert bool((shifts["lower"] < 0.3).all())
+        assert bool((shifts["upper"] > 0.3).all())
+        assert float(shifts["mean"][-1]) == pytest.approx(0.3, abs=0.15)
+
+
+def test_effects_of_groups_are_brought_back(trees: dict[str, xr.DataTree]) -> None:
+    first, second = (trees[name]["estimates/group_effects"].to_dataset() for name in ("nuts", "reference"))
+    np.testing.assert_allclose(first["group_effect"], second["group_effect"], atol=0.15)
+    np.testing.assert_allclose(first["group_effect_sd"], second["group_effect_sd"], rtol=0.1)
+    assert float(first["group_effect"].std()) > 0.3
+
+
+def test_what_cannot_be_fitted_is_refused_with_a_reason(trials: pd.DataFrame) -> None:
+    plain = trials.drop(columns="condition").drop_duplicates(["model", "item"])
+    with pytest.raises(InputError, match="dH is .* in every trial"):
+        mfbayes.fit(plain.assign(H_text=1.0, H_image=1.0))
+    with pytest.raises(InputError, match="baseline"):
+        mfbayes.fit(trials, baseline="none")
+    with pytest.raises(InputError, match="zone"):
+        mfbayes.fit(plain, zone=3)
+    many = plain.assign(model=plain["model"] + plain["group"] + plain["d_text"].astype(str))
+    crowd = pd.concat([many.assign(model=many["model"] + str(i)) for i in range(3)])
+    with pytest.raises(InputError, match=r"at most 200 models.*got 270.*nuts"):
+        mfbayes.fit(crowd, method="fast")
+
+
+@pytest.mark.parametrize("method", ["nuts", "fast"])
+def test_separated_and_meagre_data_give_wide_intervals_not_wrong_ones(
+    simulate: Callable[..., pd.DataFrame], method: str
+) -> None:
+    """A model that switches sides at dH = .3 without a single exception, one with a group of its own, one trial a cell."""
+    base = simulate(seed=9, balance_points={"plain": 0.0, "sharp": 0.0, "alone": 0.2}, n_groups=16, other_share=0.0)
+    dH = 2 * (base["H_text"] - base["H_image"]) / (base["H_text"] + base["H_image"])
+    sharp = base["model"] == "sharp"
+    base.loc[sharp, "choice"] = np.where(dH[sharp] < 0.3, "text", "image")
+    base.loc[base["model"] == "alone", "group"] = "its own"
+    table = mfbayes.balance_points(mfbayes.fit(base, method=method, checks=False)).set_index("model")
+    assert (table["status"] == "ok").all()
+    assert table.loc["sharp", "lower"] < 0.3 < table.loc["sharp", "upper"]
+    assert table.loc["sharp", "slope_mean"] > 4
+    # One group tells one model's balance point no better than its group effect is known.
+    assert table.loc["alone", "sd"] > 2 * table.loc["plain", "sd"]
+    once = base[~sharp & (base["model"] != "alone")].groupby("group").head(1)
+    single = mfbayes.fit(once, method=method, checks=False)
+    assert "group_model_sd" not in single["posterior"].to_dataset()
+    assert single["posterior"]["balance_point"].std() > 0.1
