@@ -32,12 +32,22 @@ if TYPE_CHECKING:
     from mfbayes.laws.monotonicity import judge_monotonicity as judge_monotonicity
     from mfbayes.laws.plane import map_plane as map_plane
     from mfbayes.outcomes import fit_three_outcomes as fit_three_outcomes
+    from mfbayes.pooled.pooling import pool as pool
+    from mfbayes.power import find_groups as find_groups
+    from mfbayes.power import measure_power as measure_power
     from mfbayes.reports.page import write_report as report
+    from mfbayes.simulated_traces import simulate_traces as simulate_traces
+    from mfbayes.simulation import Scenario as Scenario
     from mfbayes.simulation import simulate_trials as simulate_trials
     from mfbayes.trials import read_trials as read_trials
     from mfbayes.trials import select_trials as select_trials
 
 _HOMES = {
+    "find_groups": ("mfbayes.power", "find_groups"),
+    "measure_power": ("mfbayes.power", "measure_power"),
+    "Scenario": ("mfbayes.simulation", "Scenario"),
+    "simulate_traces": ("mfbayes.simulated_traces", "simulate_traces"),
+    "pool": ("mfbayes.pooled.pooling", "pool"),
     "balance_points": ("mfbayes.estimates.balance", "balance_points"),
     "compare_laws": ("mfbayes.laws.comparison", "compare_laws"),
     "compare_pairs": ("mfbayes.estimates.comparisons", "compare_pairs"),
@@ -60,18 +70,22 @@ _HOMES = {
     "split_by_total_entropy": ("mfbayes.estimates.halves", "split_by_total_entropy"),
 }
 __all__ = [
+    "Scenario",
     "__version__",
     "balance_points",
     "compare_laws",
     "compare_pairs",
     "decompose_tfr",
     "estimate_sensitivity",
+    "find_groups",
     "fit",
     "fit_three_outcomes",
     "judge_equivalence",
     "judge_monotonicity",
     "load_fit",
     "map_plane",
+    "measure_power",
+    "pool",
     "predict",
     "rank_models",
     "read_trials",
@@ -79,6 +93,7 @@ __all__ = [
     "save_fit",
     "select_trials",
     "shift_of_conditions",
+    "simulate_traces",
     "simulate_trials",
     "split_by_total_entropy",
 ]

@@ -74,7 +74,9 @@ def test_the_architecture_page_names_every_room() -> None:
 
 def test_every_part_of_the_core_is_listed_packaged_and_described() -> None:
     page = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
-    found = {folder.parent.name for folder in (ROOT / "mfbayes").glob("*/__init__.py") if not folder.parent.is_symlink()}
+    found = {
+        folder.parent.name for folder in (ROOT / "mfbayes").glob("*/__init__.py") if not folder.parent.is_symlink()
+    }
     assert found == set(PARTS)
     packages = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     for part in PARTS:

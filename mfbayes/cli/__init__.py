@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from mfbayes._version import __version__
-from mfbayes.cli import collect, fit, generate, models, report, simulate
+from mfbayes.cli import collect, fit, generate, models, pool, report, simulate
 from mfbayes.errors import MfbayesError
 
 UNEXPECTED = 1
@@ -33,6 +33,7 @@ app.command("report")(report.command)
 app.command("collect")(collect.command)
 app.add_typer(generate.app, name="generate")
 app.command("models")(models.command)
+app.command("pool")(pool.command)
 app.command("simulate")(simulate.command)
 
 

@@ -9,6 +9,7 @@ from mfbayes.estimates.draws import comparable, labelled_posterior, stack_draws,
 
 ZONE = 0.1
 _OTHER = "other_subject"
+_MIRROR = np.array([1, -1])
 
 
 def compare_pairs(tree: xr.DataTree) -> xr.Dataset:
@@ -29,11 +30,13 @@ def compare_pairs(tree: xr.DataTree) -> xr.Dataset:
     posterior, ci_prob = labelled_posterior(tree), float(tree.attrs["ci_prob"])
     draws, pairs = stack_draws(posterior, "balance_point"), comparable(posterior)
     found = {name: np.full(pairs.shape, np.nan) for name in ("difference", "sd", "lower", "upper", "p_below")}
-    for i, j in np.argwhere(pairs):
+    for i, j in np.argwhere(np.triu(pairs)):
         between = draws[i] - draws[j]
-        found["difference"][i, j], found["sd"][i, j] = between.mean(), between.std(ddof=1)
-        found["lower"][i, j], found["upper"][i, j] = np.quantile(between, tails(ci_prob))
-        found["p_below"][i, j] = (between < 0).mean()
+        found["difference"][[i, j], [j, i]] = between.mean() * _MIRROR
+        found["sd"][[i, j], [j, i]] = between.std(ddof=1)
+        lower, upper = np.quantile(between, tails(ci_prob))
+        found["lower"][[i, j], [j, i]], found["upper"][[i, j], [j, i]] = (lower, -upper), (upper, -lower)
+        found["p_below"][[i, j], [j, i]] = (between < 0).mean(), (between > 0).mean()
     coords = subject_coordinates(posterior) | {_OTHER: posterior[names.SUBJECT].to_numpy()}
     return xr.Dataset(
         {name: ((names.SUBJECT, _OTHER), values) for name, values in found.items()},

@@ -4,9 +4,11 @@ import numpy as np
 import xarray as xr
 from numpy.polynomial.hermite_e import hermegauss
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 from scipy.special import expit
 
 from mfbayes import names
+from mfbayes.design import Design
 from mfbayes.estimates.draws import (
     comparable,
     labelled_posterior,
@@ -22,8 +24,9 @@ type Floats = NDArray[np.float64]
 
 PARTS = ("composition", "balance_point", "slope")
 _DRAWS = 200
-_EDGES = np.linspace(-2, 2, 101)
-_NODES, _WEIGHTS = hermegauss(11)
+_DH = np.linspace(-2, 2, 101)
+_LEVELS = np.linspace(-1, 1, 1001)
+_NODES, _WEIGHTS = hermegauss(21)
 _OTHER = "other_subject"
 
 
@@ -64,26 +67,25 @@ def decompose_tfr(tree: xr.DataTree, *, rng: np.random.Generator) -> xr.Dataset:
     kept = thin(posterior, _DRAWS)
     balance_point, slope = stack_draws(kept, "balance_point"), stack_draws(kept, "slope")
     spread = total_spread(kept)
-    n_subjects, n_bins = design.n_subjects, _EDGES.size - 1
-    place = design.trial_subject * n_bins + np.clip(
-        np.searchsorted(_EDGES, design.uncertainty, side="right") - 1, 0, n_bins - 1
-    )
-    observed = np.empty((spread.size, n_subjects))
-    ratios = np.empty((spread.size, n_subjects, n_subjects, n_subjects))
-    plain = _weigh(np.ones(len(design.groups)), place, design.trial_group, design.is_text, n_subjects)
+    n_groups = len(design.groups)
+    # The last column is the sample as it is.
+    weights = np.column_stack([rng.exponential(size=(n_groups, spread.size)), np.ones(n_groups)])
+    shares, ratios = _weigh(design, weights)
+    parts = np.empty((len(PARTS), spread.size, *pairs.shape))
     for i, total in enumerate(spread):
-        weights = rng.exponential(size=len(design.groups))
-        shares, observed[i] = _weigh(weights, place, design.trial_group, design.is_text, n_subjects)
-        ratios[i] = np.einsum("fx,bkx->fbk", shares, _respond(balance_point[:, i], slope[:, i], float(total)))
-    parts = {name: _share_out(ratios, position) for position, name in enumerate(PARTS)}
-    modelled = sum(parts.values(), np.zeros_like(parts[PARTS[0]]))
-    difference = observed[:, :, None] - observed[:, None, :]
-    drawn = {"tfr_difference": difference, "modelled": modelled, **parts, "unexplained": difference - modelled}
+        parts[:, i] = _share_out(shares[..., i], balance_point[:, i], slope[:, i], float(total))
+    modelled = parts.sum(axis=0)
+    difference = np.moveaxis(ratios[:, None] - ratios[None, :], -1, 0)
+    observed, difference = difference[-1], difference[:-1]
+    drawn = {"tfr_difference": difference, "modelled": modelled, **dict(zip(PARTS, parts, strict=True))}
+    drawn["unexplained"] = difference - modelled
+    middle = {name: values.mean(axis=0) for name, values in drawn.items()}
+    middle |= {"tfr_difference": observed, "unexplained": observed - middle["modelled"]}
     found: dict[str, Floats] = {}
     for name, values in drawn.items():
-        lower, upper = np.quantile(values, tails(ci_prob), axis=0)
-        middle = plain[1][:, None] - plain[1][None, :] if name == "tfr_difference" else values.mean(axis=0)
-        found |= {name: middle, f"{name}_lower": lower, f"{name}_upper": upper}
+        # Plain quantiles of a few hundred draws enclose less than they say.
+        lower, upper = np.quantile(values, tails(ci_prob), axis=0, method="weibull")
+        found |= {name: middle[name], f"{name}_lower": lower, f"{name}_upper": upper}
     return xr.Dataset(
         {name: ((names.SUBJECT, _OTHER), np.where(pairs, values, np.nan)) for name, values in found.items()},
         coords=subject_coordinates(posterior) | {_OTHER: posterior[names.SUBJECT].to_numpy()},
@@ -91,46 +93,52 @@ def decompose_tfr(tree: xr.DataTree, *, rng: np.random.Generator) -> xr.Dataset:
     )
 
 
-def _weigh(
-    weights: Floats, place: NDArray[np.int64], group: NDArray[np.int64], is_text: Floats, n_subjects: int
-) -> tuple[Floats, Floats]:
-    """Each subject's distribution of dH over bins, and its TFR, with groups weighted."""
-    n_bins = _EDGES.size - 1
-    of_trial = weights[group]
-    counts = np.bincount(place, of_trial, n_subjects * n_bins).reshape(n_subjects, n_bins)
-    hits = np.bincount(place, of_trial * is_text, n_subjects * n_bins).reshape(n_subjects, n_bins)
-    totals = counts.sum(axis=1)
+def _weigh(design: Design, weights: Floats) -> tuple[Floats, Floats]:
+    """Each subject's distribution of dH over `_DH` and its TFR, for every column of weights of the groups.
+
+    A trial between two points is split between them, which keeps every mean of dH as it is.
+    """
+    n_subjects, n_points = design.n_subjects, _DH.size
+    position = (design.uncertainty - _DH[0]) / (_DH[1] - _DH[0])
+    below = np.clip(position.astype(np.int64), 0, n_points - 2)
+    above_share = position - below
+    row = design.trial_subject * n_points + below
+    counts = csr_array(
+        (
+            np.concatenate([1 - above_share, above_share]),
+            (np.concatenate([row, row + 1]), np.tile(design.trial_group, 2)),
+        ),
+        shape=(n_subjects * n_points, len(design.groups)),
+    )
+    hits = csr_array(
+        (design.is_text, (design.trial_subject, design.trial_group)), shape=(n_subjects, len(design.groups))
+    )
+    shares = (counts @ weights).reshape(n_subjects, n_points, -1)
+    totals = shares.sum(axis=1)
     known = np.where(totals > 0, totals, np.nan)
-    return counts / known[:, None], hits.sum(axis=1) / known
+    return shares / known[:, None], (hits @ weights) / known
+
+
+def _share_out(shares: Floats, balance_point: Floats, slope: Floats, spread: float) -> Floats:
+    """Mean contribution of each exchange over all orders, shape (3, subject, other)."""
+    response = _respond(balance_point, slope, spread)
+    # TFR of subject i with, in order, the b and kappa, only the kappa, only the b of subject j.
+    with_both = shares @ np.diagonal(response)
+    with_slope = np.einsum("ix,ijx->ij", shares, response)
+    with_point = np.einsum("ix,jix->ij", shares, response)
+    own = np.diagonal(with_both)[:, None]
+    halves = (
+        (with_both - own.T, own - with_both.T, with_point - with_slope.T, with_slope - with_point.T),
+        (with_point.T - own.T, own - with_point, with_both.T - with_slope.T, with_slope - with_both),
+        (with_slope.T - own.T, own - with_slope, with_both.T - with_point.T, with_point - with_both),
+    )
+    return np.stack([(first + last) / 3 + (one + other) / 6 for first, last, one, other in halves])
 
 
 def _respond(balance_point: Floats, slope: Floats, spread: float) -> Floats:
-    """P(text) of every balance point with every slope in the middle of every bin, averaged over group effects."""
-    middle = (_EDGES[:-1] + _EDGES[1:]) / 2
-    level = slope[None, :, None] * (balance_point[:, None, None] - middle)
-    shares: Floats = np.zeros_like(level)
-    for node, weight in zip(_NODES, _WEIGHTS / _WEIGHTS.sum(), strict=True):
-        shares += weight * expit(level + node * spread)
-    return shares
-
-
-def _share_out(ratios: Floats, position: int) -> Floats:
-    """Mean contribution of one of the three exchanges over all orders, shape (n_draws, subject, other)."""
-    n = ratios.shape[1]
-    own, other = np.meshgrid(np.arange(n), np.arange(n), indexing="ij")
-    first, second = (i for i in range(3) if i != position)
-
-    def value(*, exchanged: bool, with_first: bool, with_second: bool) -> Floats:
-        index = [other, other, other]
-        for place, is_own in ((position, exchanged), (first, with_first), (second, with_second)):
-            index[place] = own if is_own else other
-        found: Floats = ratios[:, index[0], index[1], index[2]]
-        return found
-
-    def gain(with_first: bool, with_second: bool) -> Floats:
-        return value(exchanged=True, with_first=with_first, with_second=with_second) - value(
-            exchanged=False, with_first=with_first, with_second=with_second
-        )
-
-    contribution: Floats = (gain(False, False) + gain(True, True)) / 3 + (gain(True, False) + gain(False, True)) / 6
-    return contribution
+    """P(text) of every b with every kappa at every point of dH, averaged over groups; (b, kappa, point)."""
+    # Six standard deviations behind the last level no group turns what is certain there.
+    levels = _LEVELS * (12 + 6 * spread)
+    averaged = (_WEIGHTS / _WEIGHTS.sum()) @ expit(levels + spread * _NODES[:, None])
+    response: Floats = np.interp(slope[None, :, None] * (balance_point[:, None, None] - _DH), levels, averaged)
+    return response

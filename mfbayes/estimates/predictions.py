@@ -42,9 +42,14 @@ def predict(
     Raises
     ------
     InputError
-        For entropies below zero, both zero, or a subject that the fit does not have.
+        For entropies below zero, both zero, or lists of two lengths; for a subject that the fit does not have.
     """
-    of_text, of_image = np.broadcast_arrays(np.atleast_1d(np.asarray(H_text, float)), np.asarray(H_image, float))
+    given = [np.atleast_1d(np.asarray(values, dtype=np.float64)) for values in (H_text, H_image)]
+    sizes = {values.size for values in given} - {1}
+    if any(values.ndim > 1 for values in given) or len(sizes) > 1:
+        shapes = " and ".join(str(values.shape) for values in given)
+        raise InputError(f"Expected one entropy or a list of one length for H_text and H_image, got shapes {shapes}.")
+    of_text, of_image = np.broadcast_arrays(*given)
     bad = ~(np.isfinite(of_text) & np.isfinite(of_image)) | (of_text < 0) | (of_image < 0) | (of_text + of_image == 0)
     if bad.any():
         i = int(np.flatnonzero(bad)[0])

@@ -81,7 +81,7 @@ def compress(batch: Batch) -> Compression:
     --------
     >>> batch = Batch(
     ...     subjects=(Subject("m", "color", ""),), groups=(), subject=np.array([0, 0]), group=np.array([0, 0]),
-    ...     dH=np.array([-0.98, -0.92]), is_text=np.array([1.0, 0.0]), n_other=np.array([0]),
+    ...     uncertainty=np.array([-0.98, -0.92]), is_text=np.array([True, False]), n_other=np.array([0]),
     ... )
     >>> compress(batch).mean[0, 10].round(3)
     np.float64(-0.95)
@@ -90,12 +90,12 @@ def compress(batch: Batch) -> Compression:
     n = len(order)
     rank = np.empty(n, dtype=np.int64)
     rank[order] = np.arange(n)
-    row, x = rank[batch.subject], batch.dH
+    row, x = rank[batch.subject], batch.uncertainty
     cell = row * N_BINS + np.clip(((x - LOW) / BIN_WIDTH).astype(np.int64), 0, N_BINS - 1)
     count = np.bincount(cell, minlength=n * N_BINS)
     mean = np.bincount(cell, weights=x, minlength=n * N_BINS) / np.maximum(count, 1)
     moment = np.bincount(cell, weights=(x - mean[cell]) ** 2, minlength=n * N_BINS)
-    is_text = batch.is_text > 0
+    is_text = batch.is_text
     n_text = np.bincount(row[is_text], minlength=n)
     text_low, text_high = _range(x[is_text], row[is_text], n)
     image_low, image_high = _range(x[~is_text], row[~is_text], n)
@@ -140,10 +140,17 @@ def merge(one: Compression, other: Compression) -> Compression:
 
 def no_trials() -> Compression:
     """The compression of no trials: merged with another, it changes nothing."""
-    nothing = np.zeros(0, dtype=np.int64)
-    empty = np.zeros(0)
+    none = np.zeros(0, dtype=np.int64)
     return compress(
-        Batch(subjects=(), groups=(), subject=nothing, group=nothing, dH=empty, is_text=empty, n_other=nothing)
+        Batch(
+            subjects=(),
+            groups=(),
+            subject=none,
+            group=none,
+            uncertainty=np.zeros(0),
+            is_text=none > 0,
+            n_other=none,
+        )
     )
 
 

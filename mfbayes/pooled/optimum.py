@@ -30,12 +30,12 @@ class Coefficients:
     ----------
     subjects : tuple of Subject
         Sorted.
-    values : ndarray, shape (n_subjects, 2)
+    lines : ndarray, shape (n_subjects, 2)
         Intercept and slope; NaN where no largest likelihood exists.
     """
 
     subjects: tuple[Subject, ...]
-    values: Floats
+    lines: Floats
 
 
 def judge_existence(compression: Compression) -> list[str]:
@@ -64,11 +64,11 @@ def fit_bins(compression: Compression) -> Coefficients:
     steep that the bins cannot follow, the search stops at the steepest curve that they describe: a pass over
     the trials has to finish it (`mfbayes.pooled.estimate`).
     """
-    values = np.full((len(compression.subjects), 2), np.nan)
+    lines = np.full((len(compression.subjects), 2), np.nan)
     for row, status in enumerate(judge_existence(compression)):
         if status == EXISTS:
-            values[row] = _Bins(compression, row).climb()
-    return Coefficients(subjects=compression.subjects, values=values)
+            lines[row] = _Bins(compression, row).climb()
+    return Coefficients(subjects=compression.subjects, lines=lines)
 
 
 class _Bins:

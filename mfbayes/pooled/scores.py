@@ -38,8 +38,8 @@ def score(batch: Batch, coefficients: Coefficients) -> pd.DataFrame:
         p (1 - p) times 1, dH and dH^2; and `log_likelihood`.
     """
     place = {subject: i for i, subject in enumerate(coefficients.subjects)}
-    known = np.nan_to_num(coefficients.values[[place[subject] for subject in batch.subjects]].reshape(-1, 2))
-    x, hits = batch.dH, batch.is_text
+    known = np.nan_to_num(coefficients.lines[[place[subject] for subject in batch.subjects]].reshape(-1, 2))
+    x, hits = batch.uncertainty, batch.is_text
     eta = known[batch.subject, 0] + known[batch.subject, 1] * x
     p = expit(eta)
     residual, weight = hits - p, p * (1 - p)
@@ -52,7 +52,7 @@ def score(batch: Batch, coefficients: Coefficients) -> pd.DataFrame:
         weight,
         weight * x,
         weight * x**2,
-        log_expit(np.where(hits > 0, eta, -eta)),
+        log_expit(np.where(hits, eta, -eta)),
     )
     labels = pd.DataFrame(batch.subjects, columns=list(Subject._fields), dtype=object).iloc[subject]
     table = labels.reset_index(drop=True).assign(

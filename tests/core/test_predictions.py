@@ -37,6 +37,8 @@ def test_impossible_entropies_and_strangers_are_refused() -> None:
     for bad in ({"H_text": -1.0, "H_image": 1.0}, {"H_text": 0.0, "H_image": 0.0}, {"H_text": np.nan, "H_image": 1.0}):
         with pytest.raises(InputError, match="entropies"):
             predict(tree, **bad)
+    with pytest.raises(InputError, match=r"\(3,\) and \(2,\)"):
+        predict(tree, H_text=[1.0, 2.0, 3.0], H_image=[1.0, 2.0])
     with pytest.raises(InputError, match="m0"):
         predict(tree, H_text=1.0, H_image=1.0, subject="nobody")
 

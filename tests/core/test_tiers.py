@@ -80,7 +80,7 @@ def test_effects_of_groups_are_brought_back(trees: dict[str, xr.DataTree]) -> No
 
 def test_what_cannot_be_fitted_is_refused_with_a_reason(trials: pd.DataFrame) -> None:
     plain = trials.drop(columns="condition").drop_duplicates(["model", "item"])
-    with pytest.raises(InputError, match="dH is .* in every trial"):
+    with pytest.raises(InputError, match=r"dH is .* in every trial"):
         mfbayes.fit(plain.assign(H_text=1.0, H_image=1.0))
     with pytest.raises(InputError, match="baseline"):
         mfbayes.fit(trials, baseline="none")
@@ -96,7 +96,7 @@ def test_what_cannot_be_fitted_is_refused_with_a_reason(trials: pd.DataFrame) ->
 def test_separated_and_meagre_data_give_wide_intervals_not_wrong_ones(
     simulate: Callable[..., pd.DataFrame], method: str
 ) -> None:
-    """A model that switches sides at dH = .3 without a single exception, one with a group of its own, one trial a cell."""
+    """A model that switches sides at dH = .3 without exception, one with a group of its own, one trial a cell."""
     base = simulate(seed=9, balance_points={"plain": 0.0, "sharp": 0.0, "alone": 0.2}, n_groups=16, other_share=0.0)
     dH = 2 * (base["H_text"] - base["H_image"]) / (base["H_text"] + base["H_image"])
     sharp = base["model"] == "sharp"
