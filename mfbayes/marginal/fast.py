@@ -98,6 +98,8 @@ class _Target:
         """Value and gradient."""
         design = self.likelihood.design
         n = design.n_subjects
+        if point[n:].max() > _FAR:
+            return -np.inf, np.zeros_like(point)
         balance_point, slope = point[:n], np.exp(point[n : 2 * n])
         sds = np.exp(point[2 * n :])
         found = self.likelihood.evaluate(np.column_stack([slope * balance_point, slope]), three_scales(design, sds))

@@ -9,6 +9,7 @@ from scipy.special import expit
 
 from mfbayes import calibration
 from mfbayes.estimates.decomposition import PARTS, decompose_tfr
+from mfbayes.marginal.fast import approximate
 from tests.core.trees import plant_tree
 
 SAME = [np.linspace(-1.5, 1.5, 60).tolist()] * 2
@@ -71,7 +72,7 @@ def test_intervals_of_the_parts_cover() -> None:
     for replicate in range(60):
         rng = np.random.default_rng([6, replicate])
         design, truth = calibration.simulate_study(study, rng=rng)
-        posterior = calibration.approximate(design, seed=replicate, draws=100).posterior
+        posterior = approximate(design, seed=replicate, draws=100).posterior
         labels = {f"subject_{part}": ("subject", ["x", "y"]) for part in ("model", "family")}
         labels |= {"subject_task": ("subject", ["t", "t"]), "subject_condition": ("subject", ["", ""])}
         constant = xr.Dataset(

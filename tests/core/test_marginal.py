@@ -77,8 +77,8 @@ def test_laplace_against_quadrature(n_trials: int, largest: float) -> None:
     found = likelihood.evaluate(coefficients, SCALES)
     assert np.abs(found.by_group - exact).max() < largest
 
-    def move(step: Floats) -> Floats:
-        return (
+    def move(step: Floats) -> float:
+        return float(
             integrate_numerically(design, coefficients + step, SCALES).sum()
             - integrate_numerically(design, coefficients - step, SCALES).sum()
         )
@@ -117,10 +117,10 @@ def test_gradient_against_differences(n_conditions: int) -> None:
         step = h * np.eye(3)[i]
         difference = (value(s=scales + step) - value(s=scales - step)) / (2 * h)
         assert found.scales[i] == pytest.approx(difference, abs=2e-5)
-    for i in (0, design.n_trials // 2):
-        step = h * np.eye(design.n_trials)[i]
+    for trial in (0, design.n_trials // 2):
+        step = h * np.eye(design.n_trials)[trial]
         difference = (value(o=offset + step) - value(o=offset - step)) / (2 * h)
-        assert found.trials[i] == pytest.approx(difference, abs=2e-5)
+        assert found.trials[trial] == pytest.approx(difference, abs=2e-5)
 
 
 def test_without_spread_it_is_the_plain_likelihood() -> None:

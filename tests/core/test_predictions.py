@@ -34,9 +34,9 @@ def test_groups_pull_the_average_to_a_half_and_widen_a_new_one() -> None:
 
 def test_impossible_entropies_and_strangers_are_refused() -> None:
     tree = plant_tree(balance_point=[[0.2] * 20])
-    for bad in ({"H_text": -1.0, "H_image": 1.0}, {"H_text": 0.0, "H_image": 0.0}, {"H_text": np.nan, "H_image": 1.0}):
+    for text, image in ((-1.0, 1.0), (0.0, 0.0), (np.nan, 1.0)):
         with pytest.raises(InputError, match="entropies"):
-            predict(tree, **bad)
+            predict(tree, H_text=text, H_image=image)
     with pytest.raises(InputError, match=r"\(3,\) and \(2,\)"):
         predict(tree, H_text=[1.0, 2.0, 3.0], H_image=[1.0, 2.0])
     with pytest.raises(InputError, match="m0"):

@@ -5,7 +5,8 @@ import pymc as pm
 import pytest
 import xarray as xr
 
-from mfbayes.sampling import Effort, judge, sample
+from mfbayes.convergence import judge
+from mfbayes.sampling import Effort, sample
 
 
 def draws(values: np.ndarray) -> xr.Dataset:

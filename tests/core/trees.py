@@ -4,11 +4,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import xarray as xr
+from numpy.typing import ArrayLike
 
 
 def plant_tree(
     *,
-    balance_point: Sequence[Sequence[float]],
+    balance_point: ArrayLike,
     slope: float = 2.0,
     group_sd: float = 0.0,
     dH: Sequence[Sequence[float]] | None = None,

@@ -130,7 +130,7 @@ def test_conditions_are_kept_apart(conditions: Callable[..., xr.DataTree]) -> No
     tree = conditions()
     html = render(tree)
     assert "Of two shifts between conditions, two to the text" in html
-    mean = float(tree["estimates/condition_shifts"]["mean"][0])
+    mean = float(tree["estimates/condition_shifts"].to_dataset()["mean"][0])
     assert cells(html, "Shifts of the balance point")[1][3] == f"{mean:.2f}"
     assert "In every condition: a leans to the text" in html or "depends on the condition" in html
 
