@@ -38,6 +38,7 @@ MAX_SUBJECTS = 200
 _ROUNDS = 4
 _SETTLED = 0.1  # posterior standard deviations between two rounds
 _FOUND = 1e-3
+_FURTHER = 0.2
 _ROOM = 2e7  # numbers in all the nodes' matrices
 _RIDGE = 1e-6
 _FAR = 12.0
@@ -79,7 +80,7 @@ def approximate(design: Design, *, priors: Priors | None = None, seed: int = 0, 
         )
     scales = priors or Priors()
     population = populate(design, scales)
-    target = _Target(likelihood=marginal_likelihood(design), priors=scales)
+    target = _Target(likelihood=marginal_likelihood(design), priors=scales, tilt=np.zeros(len(design.group_scales)))
     target, quadratic, found = _find_mode(target, population)
     rng = np.random.default_rng(seed)
     nodes = _integrate_spreads(population, quadratic, rng=rng)
@@ -89,10 +90,16 @@ def approximate(design: Design, *, priors: Priors | None = None, seed: int = 0, 
 
 @dataclass(frozen=True, kw_only=True)
 class _Target:
-    """Marginal log-likelihood and the groups' priors over (b, log kappa, log sd of the group effects)."""
+    """Marginal log-likelihood and the groups' priors over (b, log kappa, log sd of the group effects).
+
+    `tilt` is added to the slope in the logarithms of the sds. At the mode of everything together, spreads of
+    groups are too small, as variances of maximum likelihood are against those of restricted maximum
+    likelihood; what integrating the subjects out would add is about linear in the logarithms.
+    """
 
     likelihood: MarginalLikelihood
     priors: Priors
+    tilt: Floats
 
     def __call__(self, point: Floats) -> tuple[float, Floats]:
         """Value and gradient."""
@@ -107,9 +114,13 @@ class _Target:
         by_sd = found.scales[three_scales(design, np.ones_like(sds)) > 0]
         relative = sds / np.array([getattr(self.priors, name) for name in design.group_scales])
         # The density is that of log sd: the Jacobian keeps the mode away from minus infinity.
-        value = found.value + float((point[2 * n :] - 0.5 * relative**2).sum())
+        value = found.value + float(((1 + self.tilt) * point[2 * n :] - 0.5 * relative**2).sum())
         gradient = np.concatenate(
-            [slope * by_intercept, slope * (balance_point * by_intercept + by_slope), sds * by_sd + 1 - relative**2]
+            [
+                slope * by_intercept,
+                slope * (balance_point * by_intercept + by_slope),
+                sds * by_sd + 1 + self.tilt - relative**2,
+            ]
         )
         return value, gradient
 
@@ -128,16 +139,37 @@ def _find_mode(target: _Target, population: Population) -> tuple[_Target, Quadra
     point = _start(target.likelihood.design)
     target = target.started_at(point)
     quadratic, found = expand(target, point), False
-    for _ in range(_ROUNDS):
+    for number in range(_ROUNDS):
         point, found = _climb(target, population, sds, quadratic)
         target = target.started_at(point)
         quadratic = expand(target, point)
+        if number == 0:
+            target = replace(target, tilt=_restrict(target, population, sds, quadratic))
+            quadratic.gradient[-target.tilt.size :] += target.tilt
         sds = np.exp(_likeliest_spreads(population, quadratic))
         mean, factor, _ = _condition(population, quadratic, sds)
         moved = factor.T @ (mean - point)
         if found and np.abs(moved).max() < _SETTLED:
             break
     return target, quadratic, found
+
+
+def _restrict(target: _Target, population: Population, sds: Floats, quadratic: Quadratic) -> Floats:
+    """How fast the subjects' posterior widens with the logarithm of each spread of groups, shape (n_scales,)."""
+    n = 2 * population.n_subjects
+    precision, _ = population.precision(sds)
+
+    def log_width(point: Floats, curvature: Floats | None = None) -> float:
+        def given_scales(subjects: Floats) -> tuple[float, Floats]:
+            value, gradient = target(np.concatenate([subjects, point[n:]]))
+            return value, gradient[:n]
+
+        found = expand(given_scales, point[:n]).curvature if curvature is None else curvature
+        return -0.5 * float(np.linalg.slogdet(found + precision)[1])
+
+    here = log_width(quadratic.point, quadratic.curvature[:n, :n])
+    moves = _FURTHER * np.eye(quadratic.point.size)[n:]
+    return np.array([(log_width(quadratic.point + move) - here) / _FURTHER for move in moves])
 
 
 def _climb(target: _Target, population: Population, sds: Floats, quadratic: Quadratic) -> tuple[Floats, bool]:
