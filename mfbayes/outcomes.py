@@ -50,8 +50,7 @@ PRACTICALLY_ZERO = 0.1
 
 NO_SIGN, NOT_IGNORABLE, UNCLEAR = "no sign against it", "not ignorable", "unclear"
 RULE = (
-    f"'{NOT_IGNORABLE}' if zero is outside the interval of a correlation (of all correlations jointly, by "
-    f"Bonferroni); '{NO_SIGN}' if not and every balance point's interval of the shift lies within "
+    f"'{NOT_IGNORABLE}' if zero is outside the interval of a correlation; '{NO_SIGN}' if not and every balance point's interval of the shift lies within "
     f"{PRACTICALLY_ZERO} of zero; else, or without convergence, '{UNCLEAR}'"
 )
 _MIN_OTHER, _MIN_GROUPS = 20, 5
@@ -64,8 +63,8 @@ class OutcomePriors:
     """Priors of the part that says when an answer is of neither side, in log-odds.
 
     The mean intercept is N(-2, 1.5), an `other` in every eighth trial, give or take a factor of 4 in the odds;
-    mean effects of standardised features are N(0, 1), the standard deviations half-normal, the correlations
-    uniform on [-1, 1].
+    mean effects of standardised features are N(0, 1), the standard deviations half-normal, the loadings
+    of effects on `other` on those on text against image N(0, 1): 0 is ignorable, 1 as strong in log-odds.
     """
 
     intercept_mean: float = -2.0
@@ -278,10 +277,9 @@ def _subject_effect(
 
 
 def _paired_effect(level: str, model: pm.Model, known: Indices | None, scale: float) -> Tensor:
-    """Effects on `other`, correlated with those on text against image where `known` says which these are.
+    """Effects on `other`: a loading on the effects on text against image, where `known` says which these are, and a rest.
 
-    Signs of the scales mean nothing. Both they and a coordinate of the correlation may turn over together,
-    so everything is smooth through a scale of zero and no half of the space is cut off.
+    A loading is smooth where a correlation is not: through scales of zero and near correlations of one.
     """
     effect, sd = _LEVELS[level]
     dim = {"group": "all_group", "group_model": "all_branch"}[level]
@@ -291,13 +289,13 @@ def _paired_effect(level: str, model: pm.Model, known: Indices | None, scale: fl
     if known is None:
         found: Tensor = pm.Deterministic(f"other_{level}_effect", signed * rest, dims=dim)
         return found
-    of_following = model[f"{sd}_signed"]
-    # erf of a normal with variance 1/2 is uniform on [-1, 1].
-    turned = pt.erf(pm.Normal(f"correlation_{level}_coordinate", 0, np.sqrt(0.5)))
-    pm.Deterministic(f"correlation_{level}", turned * pt.sign(of_following) * pt.sign(signed))
-    standardised = model[effect] / of_following
-    told = pt.set_subtensor(rest[known], turned * standardised + pt.sqrt(1 - turned**2) * rest[known])
-    found = pm.Deterministic(f"other_{level}_effect", signed * told, dims=dim)
+    loading, of_following = pm.Normal(f"loading_{level}"), model[f"{sd}_signed"]
+    whole = pt.sqrt(signed**2 + (loading * of_following) ** 2)
+    pm.Deterministic(f"correlation_{level}", loading * pt.abs(of_following) / whole)
+    # Where no trial follows text or image, the effect on them is unknown and adds to the spread.
+    alone = whole * rest
+    shared = loading * model[effect] + signed * rest[known]
+    found = pm.Deterministic(f"other_{level}_effect", alone[known].set(shared), dims=dim)
     return found
 
 
@@ -354,7 +352,7 @@ def _judge(table: xr.Dataset, *, ci_prob: float, passed: bool) -> str:
         return UNCLEAR
     tail = (1 - ci_prob) / 2
     above = table["p_positive"].to_numpy()
-    if (np.minimum(above, 1 - above) < tail / above.size).any():
+    if (np.minimum(above, 1 - above) < tail).any():
         return NOT_IGNORABLE
     near = (table["shift_lower"] > -PRACTICALLY_ZERO) & (table["shift_upper"] < PRACTICALLY_ZERO)
     return NO_SIGN if bool(near.all()) else UNCLEAR

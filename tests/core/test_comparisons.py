@@ -42,7 +42,9 @@ def test_what_is_on_no_common_scale_is_not_compared() -> None:
 
 
 def test_ranks_are_counted_draw_by_draw() -> None:
-    found = rank_models(plant_tree(balance_point=[[0.3, 0.3, 0.3, 0.3], [0.1, 0.1, 0.1, 0.5], [-1.0, -1.0, -1.0, -1.0]]))
+    found = rank_models(
+        plant_tree(balance_point=[[0.3, 0.3, 0.3, 0.3], [0.1, 0.1, 0.1, 0.5], [-1.0, -1.0, -1.0, -1.0]])
+    )
     np.testing.assert_allclose(found["p_rank"], np.array([[0.75, 0.25, 0], [0.25, 0.75, 0], [0, 0, 1]]))
     np.testing.assert_allclose(found["rank_mean"], [1.25, 1.75, 3])
     np.testing.assert_array_equal(found["rank_upper"], [2, 2, 3])

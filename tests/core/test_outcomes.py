@@ -33,16 +33,18 @@ def test_few_others_are_refused(trials: pd.DataFrame) -> None:
 
 
 def test_groups_of_nothing_but_other_take_part(trials: pd.DataFrame) -> None:
-    """Their effect is the scale times their own coordinate; a known group's follows the correlation."""
+    """Their effect is the scale times their own coordinate; a known group's follows the loading."""
     model = three_outcome_model(trials)
     point = {name: np.full(np.shape(value), 0.4) for name, value in model.initial_point().items()}
-    wanted = ["group_effect", "group_sd_signed", "correlation_group", "other_group_effect"]
+    wanted = ["group_effect", "group_sd", "correlation_group", "other_group_effect"]
     values_of = model.compile_fn(model.replace_rvs_by_values([model[n] for n in wanted]), on_unused_input="ignore")
     u, scale, rho, h = values_of(point)
+    spread = np.hypot(0.4, 0.4 * scale)
     assert (len(u), len(h)) == (7, 8)
-    assert h[3] == pytest.approx(0.4 * 0.4)
+    assert rho == pytest.approx(0.4 * scale / spread)
+    assert h[3] == pytest.approx(0.4 * spread)
     known = np.delete(h, 3)
-    np.testing.assert_allclose(known, 0.4 * (rho * u / scale + np.sqrt(1 - rho**2) * 0.4))
+    np.testing.assert_allclose(known, 0.4 * u + 0.4 * 0.4)
 
 
 def test_likelihood_of_other_counts_every_trial(trials: pd.DataFrame) -> None:
@@ -66,8 +68,8 @@ def test_likelihood_of_other_counts_every_trial(trials: pd.DataFrame) -> None:
     ("above", "reach", "passed", "verdict"),
     [
         (0.5, 0.05, True, NO_SIGN),
-        (0.02, 0.05, True, NO_SIGN),
-        (0.01, 0.05, True, NOT_IGNORABLE),
+        (0.03, 0.05, True, NO_SIGN),
+        (0.02, 0.05, True, NOT_IGNORABLE),
         (0.995, 0.05, True, NOT_IGNORABLE),
         (0.5, 0.15, True, UNCLEAR),
         (0.01, 0.05, False, UNCLEAR),
