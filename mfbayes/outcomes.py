@@ -50,8 +50,8 @@ PRACTICALLY_ZERO = 0.1
 
 NO_SIGN, NOT_IGNORABLE, UNCLEAR = "no sign against it", "not ignorable", "unclear"
 RULE = (
-    f"'{NOT_IGNORABLE}' if zero is outside the interval of a correlation; '{NO_SIGN}' if not and every balance point's interval of the shift lies within "
-    f"{PRACTICALLY_ZERO} of zero; else, or without convergence, '{UNCLEAR}'"
+    f"'{NOT_IGNORABLE}' if zero is outside the interval of a correlation; '{NO_SIGN}' if not and every balance "
+    f"point's interval of the shift lies within {PRACTICALLY_ZERO} of zero; else, or without convergence, '{UNCLEAR}'"
 )
 _MIN_OTHER, _MIN_GROUPS = 20, 5
 _LEVELS = {"group": ("group_effect", "group_sd"), "group_model": ("group_model_effect", "group_model_sd")}
@@ -277,7 +277,7 @@ def _subject_effect(
 
 
 def _paired_effect(level: str, model: pm.Model, known: Indices | None, scale: float) -> Tensor:
-    """Effects on `other`: a loading on the effects on text against image, where `known` says which these are, and a rest.
+    """Effects on `other`: a rest, and a loading on the effects on text against image where `known` says which.
 
     A loading is smooth where a correlation is not: through scales of zero and near correlations of one.
     """

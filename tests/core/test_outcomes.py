@@ -1,7 +1,10 @@
 """Three outcomes: who is refused, which trials take part, and what the verdict follows from."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
+import pymc as pm
 import pytest
 import xarray as xr
 from scipy.special import log_expit
@@ -16,6 +19,12 @@ def trials(simulate) -> pd.DataFrame:  # type: ignore[no-untyped-def]
     table = simulate(seed=2, balance_points={"a": -0.3, "b": 0.3}, n_groups=8, n_images=3, other_share=0.3)
     table.loc[table["group"] == "g0003", "choice"] = "other"
     return select_trials(check_trials(table), subset="all").trials
+
+
+def evaluate(model: pm.Model, wanted: list[str], point: dict[str, Any]) -> list[Any]:
+    outputs = model.replace_rvs_by_values([model[name] for name in wanted])
+    function = model.compile_fn(outputs, inputs=model.value_vars, on_unused_input="ignore", point_fn=False)
+    return list(function(*(point[value.name] for value in model.value_vars)))
 
 
 @pytest.mark.parametrize(
@@ -37,8 +46,7 @@ def test_groups_of_nothing_but_other_take_part(trials: pd.DataFrame) -> None:
     model = three_outcome_model(trials)
     point = {name: np.full(np.shape(value), 0.4) for name, value in model.initial_point().items()}
     wanted = ["group_effect", "group_sd", "correlation_group", "other_group_effect"]
-    values_of = model.compile_fn(model.replace_rvs_by_values([model[n] for n in wanted]), on_unused_input="ignore")
-    u, scale, rho, h = values_of(point)
+    u, scale, rho, h = evaluate(model, wanted, point)
     spread = np.hypot(0.4, 0.4 * scale)
     assert (len(u), len(h)) == (7, 8)
     assert rho == pytest.approx(0.4 * scale / spread)
@@ -53,8 +61,7 @@ def test_likelihood_of_other_counts_every_trial(trials: pd.DataFrame) -> None:
     point |= {name: np.full(np.shape(v), 0.5) for name, v in point.items() if name.endswith("_signed")}
     point["other_group_sd_signed"] = point["other_group_model_sd_signed"] = np.array(0.0)
     slopes = ["other_intercept", "other_slope_dH", "other_slope_dH_squared", "other_slope_total_uncertainty"]
-    values_of = model.compile_fn(model.replace_rvs_by_values([model[n] for n in slopes]), on_unused_input="ignore")
-    beta = np.array(values_of(point))
+    beta = np.array(evaluate(model, slopes, point))
     total = (trials["H_text"] + trials["H_image"]).to_numpy()
     dH = trials["dH"].to_numpy()
     x = np.array([np.ones_like(dH), dH, dH**2, (total - total.mean()) / total.std()])
