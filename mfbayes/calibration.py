@@ -245,9 +245,9 @@ def main() -> None:
     """Measure what is not there yet and write the table."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--out", type=Path, default=Path("docs/calibration.jsonl"))
-    parser.add_argument("--replicates", type=int, default=60)
-    parser.add_argument("--sampled", type=int, default=60)
-    parser.add_argument("--ranked", type=int, default=100)
+    parser.add_argument("--replicates", type=int, default=40)
+    parser.add_argument("--sampled", type=int, default=20)
+    parser.add_argument("--ranked", type=int, default=60)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--only", default="", help="fast, nuts or rank")
     options = parser.parse_args()
