@@ -42,9 +42,10 @@ _FURTHER = 0.2
 _ROOM = 2e7  # numbers in all the nodes' matrices
 _RIDGE = 1e-6
 _FAR = 12.0
+_SPREADS = (-7.0, 3.0)  # logarithms: as good as zero, and beyond anything
 _CORNERS = ((1, 1), (1, -1), (-1, 1), (-1, -1))
 _TAIL = 5.0
-_MIN_NODE_SHARE = 0.1
+_MIN_NODE_SHARE, _GOOD_NODE_SHARE, _MOVES = 0.05, 0.3, 3
 _BINS = 64
 _START_SCALE = 0.6
 
@@ -232,13 +233,13 @@ def _likeliest_spreads(population: Population, quadratic: Quadratic) -> Floats:
     """Logarithms of the spreads at their mode."""
 
     def descend(log_sds: Floats) -> float:
-        kept = np.clip(log_sds, -_FAR, _FAR)
+        kept = np.clip(log_sds, *_SPREADS)
         evidence = _condition(population, quadratic, np.exp(kept)).evidence
         return -float(_log_density(population, kept, evidence)) + float(np.abs(log_sds - kept).sum())
 
     start = np.log([_START_SCALE * spread.scale for spread in population.all_spreads])
     found = minimize(descend, start, method="Nelder-Mead", options={"xatol": 0.01, "fatol": 0.01})
-    return np.clip(np.asarray(found.x, dtype=np.float64), -_FAR, _FAR)
+    return np.clip(np.asarray(found.x, dtype=np.float64), *_SPREADS)
 
 
 class _Nodes(NamedTuple):
@@ -255,16 +256,35 @@ class _Nodes(NamedTuple):
 
 
 def _integrate_spreads(population: Population, quadratic: Quadratic, *, rng: np.random.Generator) -> _Nodes:
-    """Weigh quasi-random points around the mode of the spreads' logarithms."""
+    """Weigh quasi-random points around the mode of the spreads' logarithms, moved once to where the weight is."""
     centre = _likeliest_spreads(population, quadratic)
-    spread = _widths(population, quadratic, centre)
+    width = _widths(population, quadratic, centre)
+    nodes = _weigh_nodes(population, quadratic, centre, width, rng=rng)
+    for _ in range(_MOVES):
+        if nodes.effective_share > _GOOD_NODE_SHARE:
+            break
+        log_sds = np.log(nodes.sds)
+        centre = nodes.weights @ log_sds
+        away = log_sds - centre
+        values, vectors = np.linalg.eigh((away * nodes.weights[:, None]).T @ away)
+        moved = _weigh_nodes(
+            population, quadratic, centre, (vectors * np.sqrt(np.clip(values, 0.01, None))) @ vectors.T, rng=rng
+        )
+        nodes = max(nodes, moved, key=lambda found: found.effective_share)
+    return nodes
+
+
+def _weigh_nodes(
+    population: Population, quadratic: Quadratic, centre: Floats, width: Floats, *, rng: np.random.Generator
+) -> _Nodes:
+    """Importance weights of points of a Student t around a centre, `width` the symmetric root of its shape."""
     # More dimensions ask for more points, larger matrices leave room for fewer.
     n_nodes = 2 ** int(np.clip(np.log2(_ROOM / quadratic.point.size**2), 6, min(5 + centre.size, 9)))
     uniform = np.clip(qmc.Sobol(centre.size + 1, rng=rng).random(n_nodes), 1e-9, 1 - 1e-9)
     stretch = np.sqrt(chi2.ppf(uniform[:, :1], _TAIL) / _TAIL)
-    nodes = np.clip(centre + (norm.ppf(uniform[:, 1:]) / stretch) @ spread, -_FAR, _FAR)
+    nodes = np.clip(centre + (norm.ppf(uniform[:, 1:]) / stretch) @ width, *_SPREADS)
     conditional = _condition(population, quadratic, np.exp(nodes))
-    proposal = multivariate_t(loc=centre, shape=spread @ spread, df=_TAIL).logpdf(nodes)
+    proposal = multivariate_t(loc=centre, shape=width @ width, df=_TAIL).logpdf(nodes)
     log_weights = _log_density(population, nodes, conditional.evidence) - proposal
     weights = np.exp(log_weights - log_weights.max())
     return _Nodes(np.exp(nodes), weights / weights.sum(), conditional)

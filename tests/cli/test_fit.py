@@ -16,7 +16,7 @@ import xarray as xr
 type Run = Callable[..., Any]
 
 COLUMNS = [
-    *("model", "task", "mean", "median", "sd", "lower", "upper", "ci_prob", "intercept_mean"),
+    *("model", "task", "condition", "family", "mean", "median", "sd", "lower", "upper", "ci_prob", "intercept_mean"),
     *("slope_mean", "slope_lower", "slope_upper", "n_trials", "n_text", "n_image", "n_other", "tfr", "status"),
 ]
 TRUTH = {"reader": 0.8, "arbiter": 0.0, "viewer": -0.8}
