@@ -79,6 +79,7 @@ def test_the_folder_holds_what_the_readme_says(finished: Path) -> None:
         "report.html",
         "balance_points.csv",
         "fit.nc",
+        "estimates",
         "trials.parquet",
         "run.json",
     }
@@ -145,7 +146,7 @@ def test_a_damaged_fit_says_how_to_go_on(finished: Path, tmp_path: Path, run: Ru
 @pytest.mark.parametrize("command", [["report", "run"], ["fit", "--trials", "trials.csv", "--out", "fresh"]])
 def test_a_full_disk_leaves_the_old_run(finished: Path, tmp_path: Path, command: list[str]) -> None:
     folder = Path(shutil.copytree(finished, tmp_path / "full"))
-    before = {file.name: file.read_bytes() for file in (folder / "run").iterdir()}
+    before = {file.name: file.read_bytes() for file in (folder / "run").rglob("*.*") if file.is_file()}
     code = (
         "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))\n"
         f"sys.argv = ['mfbayes', *{command!r}]\n"
@@ -156,4 +157,4 @@ def test_a_full_disk_leaves_the_old_run(finished: Path, tmp_path: Path, command:
     assert "disk is full or a size limit" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (folder / "fresh" / "fit.nc").exists()
-    assert {file.name: file.read_bytes() for file in (folder / "run").iterdir()} == before
+    assert {file.name: file.read_bytes() for file in (folder / "run").rglob("*.*") if file.is_file()} == before
