@@ -37,8 +37,8 @@ def split_by_total_entropy(tree: xr.DataTree, *, seed: int, priors: Priors | Non
         `mean`, `lower`, `upper`, `n_trials`, `tfr`, `status` over (subject, half); over subject
         `total_entropy_median` (nats), `shift` (b in the high half minus b in the low) and `towards_zero`
         (abs(b_low) - abs(b_high)), each with `_lower` and `_upper`, and `p_towards_zero`. In the study
-        balance points move towards zero in the high half. NaN where a half follows one side only, the contrasts
-        also where no mode was found. A half is "outside" where its balance point lies beyond its dH.
+        balance points move towards zero in the high half. NaN where a half follows one side only; the contrasts
+        wherever a half is not "ok", also where its balance point lies beyond its dH ("outside").
     """
     posterior, ci_prob = labelled_posterior(tree), float(tree.attrs["ci_prob"])
     design, constant = read_design(tree), tree["constant_data"].to_dataset()
@@ -61,7 +61,7 @@ def split_by_total_entropy(tree: xr.DataTree, *, seed: int, priors: Priors | Non
     status[(status == "ok") & ((middle < least.reshape(n, 2)) | (middle > most.reshape(n, 2)))] = "outside"
     lower, upper = np.quantile(draws, tails(ci_prob), axis=-1)
     found = {"mean": draws.mean(axis=-1), "lower": lower, "upper": upper}
-    both = known.all(axis=1) & drawn.passed
+    both = (status == "ok").all(axis=1)
     contrasts = {
         "shift": draws[:, 1] - draws[:, 0],
         "towards_zero": np.abs(draws[:, 0]) - np.abs(draws[:, 1]),
