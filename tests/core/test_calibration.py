@@ -1,14 +1,94 @@
 """Calibration: intervals cover as often as they say, also where groups and models differ a lot."""
 
+import json
 from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
 import mfbayes
+from mfbayes.calibration import (
+    CI_PROB,
+    Study,
+    describe,
+    judge_ranks,
+    list_studies,
+    measure_coverage,
+    rank_truth,
+    simulate_study,
+)
+from mfbayes.convergence import Sample
+from mfbayes.design import Design
+from mfbayes.marginal.fast import approximate
 
 REPLICATES = 12
+
+
+def test_the_grid_spans_what_is_promised() -> None:
+    studies = list_studies()
+    assert len({(s.n_groups, s.group_sd, s.group_model_sd, s.n_models) for s in studies}) == len(studies) == 81
+    assert {s.n_groups for s in studies} == {40, 120, 400}
+    assert {s.group_model_sd for s in studies} == {0.0, 0.5, 1.5}
+    assert {s.n_models for s in studies} == {2, 4, 8}
+
+
+@pytest.mark.parametrize(
+    ("number", "group_sd", "group_model_sd", "tilt"), [(0, 0.3, 0.0, 0.0), (1, 0.8, 0.5, -1.0), (2, 1.5, 1.5, 1.0)]
+)
+def test_fast_intervals_cover(number: int, group_sd: float, group_model_sd: float, tilt: float) -> None:
+    """`make calibrate` on three small studies: each within .95 +- (.02 + 3 Monte Carlo errors)."""
+    study = Study(n_groups=40, n_models=4, group_sd=group_sd, group_model_sd=group_model_sd, tilt=tilt)
+    found = measure_coverage(study, number=9000 + number, replicates=16)
+    for name, n in (("b", 16 * 4), ("difference", 16 * 3)):
+        error = max(found[f"{name}_error"], (CI_PROB * (1 - CI_PROB) / n) ** 0.5)
+        assert abs(found[name] - CI_PROB) < 0.02 + 3 * error
+    assert found["failures"] == 0
+
+
+def test_coverage_of_intervals_half_as_wide_is_found_out() -> None:
+    def halve(design: Design, seed: int) -> Sample:
+        drawn = approximate(design, seed=seed, draws=300)
+        points = drawn.posterior["balance_point"]
+        centre = points.mean(("chain", "draw"))
+        return Sample(
+            posterior=drawn.posterior.assign(balance_point=centre + (points - centre) / 2),
+            statistics=drawn.statistics,
+            convergence=drawn.convergence,
+        )
+
+    study = Study(n_groups=30, n_models=4, group_sd=0.8, group_model_sd=0.5, tilt=0.0)
+    found = measure_coverage(study, number=9100, replicates=12, fit=halve)
+    assert abs(found["b"] - CI_PROB) > 0.02 + 3 * found["b_error"]
+
+
+def test_ranks_lie_where_the_truth_lies() -> None:
+    study = Study(n_groups=30, n_models=3, group_sd=None, group_model_sd=None, tilt=0.0)
+    ranks = rank_truth(study, number=9200, replicate=0, fit=lambda design, seed: approximate(design, seed=seed))
+    design, truth = simulate_study(study, rng=np.random.default_rng([20_261_122, 9200, 0]))
+    draws = approximate(design, seed=0).posterior["balance_point"].stack(sample=("chain", "draw")).to_numpy()
+    below = (draws < truth["balance_point"][:, None]).mean(axis=1)
+    np.testing.assert_allclose(np.array(ranks["balance_point"]) / 399, below, atol=0.06)
+    assert all(0 <= rank <= 399 for values in ranks.values() for rank in values)
+
+
+def test_ranks_are_judged() -> None:
+    even = list(range(400))
+    assert judge_ranks(even) == (0.0, 1.0)
+    assert judge_ranks([0] * 50 + even)[1] < 1e-6
+
+
+def test_the_page_names_every_study(tmp_path: Path) -> None:
+    study = Study(n_groups=40, n_models=2, group_sd=0.8, group_model_sd=0.5, tilt=0.0)
+    found = measure_coverage(study, number=9300, replicates=2)
+    line = json.dumps({"key": "fast-0", "kind": "fast", **asdict(study), **found})
+    path = tmp_path / "calibration.jsonl"
+    path.write_text(line + "\n", encoding="utf-8")
+    page = describe(path)
+    assert "| 40 | 0.8 | 0.5 | 2 | +0 |" in page
+    assert f"{found['b']:.3f}" in page
 
 
 @pytest.mark.slow
