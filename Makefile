@@ -14,7 +14,7 @@ help:
 	@echo "make format   let ruff put format and simple lint right"
 	@echo "make lock     write requirements.lock anew from pyproject.toml"
 	@echo "make train    train the embedded models again (more than an hour)"
-	@echo "make calibrate  measure the coverage of intervals again into docs/ (hours; resumes; ARGS='--processes 8')"
+	@echo "make calibrate  measure coverage and error rates again into docs/ (hours; resumes; ARGS='--processes 8')"
 	@echo "make bench    time mfbayes against its peers into benchmarks/README.md (ARGS=--quick: two minutes)"
 	@echo "make clean    remove the virtual environment and caches"
 
@@ -59,6 +59,7 @@ train: setup
 
 calibrate: setup
 	$(BIN)/python -m mfbayes.calibration $(ARGS)
+	$(BIN)/python -m mfbayes.laws.rates $(ARGS)
 
 bench: setup
 	$(BIN)/python -m venv .venv-bench
