@@ -25,7 +25,7 @@ from scipy.stats import chi2, multivariate_t, norm, qmc
 from mfbayes import names
 from mfbayes.convergence import CHAINS, Sample
 from mfbayes.design import Design
-from mfbayes.errors import InputError
+from mfbayes.errors import ConvergenceError, InputError
 from mfbayes.marginal.likelihood import MarginalLikelihood, marginal_likelihood, three_scales
 from mfbayes.marginal.population import Population, populate
 from mfbayes.marginal.quadratic import Quadratic, expand
@@ -73,6 +73,8 @@ def approximate(design: Design, *, priors: Priors | None = None, seed: int = 0, 
     ------
     InputError
         With more than 200 subjects, for whose curvature this tier is not made.
+    ConvergenceError
+        Where the likelihood has no mode with a finite curvature.
     """
     if design.n_subjects > MAX_SUBJECTS:
         raise InputError(
@@ -82,10 +84,16 @@ def approximate(design: Design, *, priors: Priors | None = None, seed: int = 0, 
     scales = priors or Priors()
     population = populate(design, scales)
     target = _Target(likelihood=marginal_likelihood(design), priors=scales, tilt=np.zeros(len(design.group_scales)))
-    target, quadratic, found = _find_mode(target, population)
     rng = np.random.default_rng(seed)
-    nodes = _integrate_spreads(population, quadratic, rng=rng)
-    posterior = _draw(target, population, quadratic, nodes, rng=rng, draws=draws)
+    try:
+        target, quadratic, found = _find_mode(target, population)
+        nodes = _integrate_spreads(population, quadratic, rng=rng)
+        posterior = _draw(target, population, quadratic, nodes, rng=rng, draws=draws)
+    except np.linalg.LinAlgError as error:
+        raise ConvergenceError(
+            "The marginal likelihood of these trials has no mode with a finite curvature, which method 'fast' rests "
+            "on. Use method 'nuts'."
+        ) from error
     return _describe(posterior, design, population, passed=found and nodes.effective_share >= _MIN_NODE_SHARE)
 
 

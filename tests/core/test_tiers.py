@@ -1,6 +1,7 @@
 """Three tiers, one model: the same tree, the same balance points."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,7 +10,8 @@ import xarray as xr
 from arviz_stats import ess  # type: ignore[attr-defined]
 
 import mfbayes
-from mfbayes.errors import InputError
+from mfbayes.errors import ConvergenceError, InputError
+from mfbayes.marginal.likelihood import Evaluation, MarginalLikelihood
 
 TIERS = ("nuts", "fast", "reference")
 
@@ -119,3 +121,15 @@ def test_separated_and_meagre_data_give_wide_intervals_not_wrong_ones(
     single = mfbayes.fit(once, method=method, checks=False)
     assert "group_model_sd" not in single["posterior"].to_dataset()
     assert single["posterior"]["balance_point"].std() > 0.1
+
+
+def test_a_likelihood_without_curvature_is_refused(trials: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = MarginalLikelihood.evaluate
+
+    def evaluate(self: MarginalLikelihood, *args: Any, **kwargs: Any) -> Evaluation:
+        found = whole(self, *args, **kwargs)
+        return found._replace(coefficients=np.full_like(found.coefficients, np.nan))
+
+    monkeypatch.setattr(MarginalLikelihood, "evaluate", evaluate)
+    with pytest.raises(ConvergenceError, match="method 'nuts'"):
+        mfbayes.fit(trials, method="fast", checks=False)
