@@ -60,7 +60,8 @@ def read_trials(path: str | Path) -> pd.DataFrame:
     Parameters
     ----------
     path : str or Path
-        Columns `model, group, H_text, H_image, choice`; optionally `task, condition, family, kind,
+        Columns `model, group, H_text, H_image, choice` (the entropies may be absent where another index of
+        uncertainty is there); optionally `task, condition, family, kind,
         item, d_text, d_image, text_correct, image_correct, logit_noise` and the columns of other
         indices of uncertainty (`mfbayes.indices`); any others are kept as they are.
 
@@ -82,7 +83,8 @@ def check_trials(frame: pd.DataFrame, *, place: Place = place_by_number) -> pd.D
     """Check a table of trials and return it with one spelling for everything.
 
     Ids become text, entropies float64 (nats), choices lower case, `_correct` columns bool; `task`
-    and `kind` are added where they are absent.
+    and `kind` are added where they are absent. Entropies may be absent where another index of uncertainty
+    is there, and are NaN then.
 
     Parameters
     ----------
@@ -116,8 +118,12 @@ def check_trials(frame: pd.DataFrame, *, place: Place = place_by_number) -> pd.D
             trials[column] = read_ids(trials[column], place)
     trials[names.CHOICE] = read_words(trials[names.CHOICE], names.CHOICES, place)
     trials[names.KIND] = read_words(trials[names.KIND], names.KINDS, place)
-    for column in (names.H_TEXT, names.H_IMAGE):
-        trials[column] = read_numbers(trials[column], place, expected=_ENTROPY)
+    may_miss = _has_other_index(list(trials.columns))
+    for column in COLUMNS[names.ENTROPY]:
+        if column in trials:
+            trials[column] = read_numbers(trials[column], place, expected=_ENTROPY, may_miss=may_miss)
+        else:
+            trials[column] = np.nan
     _check_indices(trials, place)
     for column in (names.D_TEXT, names.D_IMAGE):
         if column in trials:
@@ -332,6 +338,18 @@ def _note_near_ties(trials: pd.DataFrame, index: str, notes: list[str]) -> None:
         )
 
 
+def _has_other_index(columns: list[str]) -> bool:
+    """Whether an index of uncertainty other than the entropy is there for both modalities."""
+    return any(set(pair) <= set(columns) for index, pair in COLUMNS.items() if index != names.ENTROPY)
+
+
+def _list_required(columns: list[str]) -> list[str]:
+    """Columns that must be there: without both entropies another index of uncertainty will do."""
+    entropies = COLUMNS[names.ENTROPY]
+    spared = not set(entropies) & set(columns) and _has_other_index(columns)
+    return [name for name in REQUIRED if not (spared and name in entropies)]
+
+
 def _check_columns(trials: pd.DataFrame) -> None:
     columns = list(trials.columns)
     twice = trials.columns[trials.columns.duplicated()]
@@ -339,13 +357,13 @@ def _check_columns(trials: pd.DataFrame) -> None:
         raise InputError(f"Column {twice[0]!r} is there more than once. Keep one of them.")
     optional = (*(column for column in IDS if column not in REQUIRED), *_OPTIONAL)
     spare = [column for column in columns if column not in _AS_TEXT]
-    for wanted in REQUIRED:
+    for wanted in _list_required(columns):
         if wanted not in columns:
             near = find_nearest(wanted, spare)
             hint = f" Is {near!r} meant? Rename it to {wanted!r}." if near else ""
             raise InputError(
-                f"Column {wanted!r} is missing.{hint} Expected at least {', '.join(REQUIRED)}; "
-                f"got {', '.join(map(str, columns)) or 'no column'}."
+                f"Column {wanted!r} is missing.{hint} Expected at least {', '.join(REQUIRED)} (or another index of "
+                f"uncertainty in place of both entropies); got {', '.join(map(str, columns)) or 'no column'}."
             )
     for column in spare:
         # A near miss of an optional column would silently change the analysis: which task, kind or subset.

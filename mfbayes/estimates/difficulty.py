@@ -33,9 +33,9 @@ def entropy_by_tier(trials: pd.DataFrame, *, ci_prob: float, rng: np.random.Gene
     -------
     Dataset or None
         `mean`, `lower`, `upper`, `n` (groups), `accuracy` over (model, modality, tier), NaN where
-        there is nothing; None where the trials have no tiers.
+        there is nothing; None where the trials have no tiers or no entropies.
     """
-    conflicts = trials[trials[names.KIND] == names.CONFLICT]
+    conflicts = trials[trials[names.KIND] == names.CONFLICT].dropna(subset=[names.H_TEXT, names.H_IMAGE])
     present = {modality: columns for modality, columns in _MODALITIES.items() if columns[0] in conflicts}
     tiers = sorted({int(tier) for tier, *_ in present.values() for tier in conflicts[tier].dropna().unique()})
     if not tiers:

@@ -16,7 +16,7 @@ HALVES = ("low", "high")
 _HALF = "half"
 
 
-def split_by_total_entropy(tree: xr.DataTree, *, seed: int, priors: Priors | None = None) -> xr.Dataset:
+def split_by_total_entropy(tree: xr.DataTree, *, seed: int, priors: Priors | None = None) -> xr.Dataset | None:
     """Balance points where the total entropy H_text + H_image is below and above its median of each subject.
 
     Both halves are fitted together by the fast tier, as if they were two conditions of each model: they
@@ -33,16 +33,18 @@ def split_by_total_entropy(tree: xr.DataTree, *, seed: int, priors: Priors | Non
 
     Returns
     -------
-    Dataset
-        `mean`, `lower`, `upper`, `n_trials`, `tfr`, `status` over (subject, half); over subject
-        `total_entropy_median` (nats), `shift` (b in the high half minus b in the low) and `towards_zero`
-        (abs(b_low) - abs(b_high)), each with `_lower` and `_upper`, and `p_towards_zero`. In the study
-        balance points move towards zero in the high half. NaN where a half follows one side only; the contrasts
+    Dataset or None
+        None where the trials have no entropies. `mean`, `lower`, `upper`, `n_trials`, `tfr`, `status` over
+        (subject, half); over subject `total_entropy_median` (nats), `shift` (b in the high half minus b in the low)
+        and `towards_zero` (abs(b_low) - abs(b_high)), each with `_lower` and `_upper`, and `p_towards_zero`. In the
+        study balance points move towards zero in the high half. NaN where a half follows one side only; the contrasts
         wherever a half is not "ok", also where its balance point lies beyond its dH ("outside").
     """
     posterior, ci_prob = labelled_posterior(tree), float(tree.attrs["ci_prob"])
     design, constant = read_design(tree), tree["constant_data"].to_dataset()
     total = (constant[names.H_TEXT] + constant[names.H_IMAGE]).to_numpy()
+    if np.isnan(total).any():
+        return None
     n = design.n_subjects
     medians = np.array(
         [np.median(own) if own.size else np.nan for own in (total[design.trial_subject == s] for s in range(n))]

@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -192,7 +192,18 @@ def three_scales(design: Design, values: Sequence[float] | Floats) -> Floats:
 
 
 def _map[T, R](work: Callable[[T], R], items: list[T]) -> list[R]:
+    """Work on all items at once, on the first in this thread."""
     if len(items) == 1:
         return [work(items[0])]
-    with ThreadPoolExecutor(len(items)) as pool:
-        return list(pool.map(work, items))
+    others = [_pool(os.getpid()).submit(work, item) for item in items[1:]]
+    first = work(items[0])
+    return [first, *(other.result() for other in others)]
+
+
+@cache
+def _pool(_process: int) -> ThreadPoolExecutor:
+    """Threads of a process that wait for work: starting some for each evaluation would cost more than it takes.
+
+    A forked process has none of its parent's threads, so each has a pool of its own.
+    """
+    return ThreadPoolExecutor(max(1, (os.cpu_count() or 1) - 1), thread_name_prefix="mfbayes-marginal")

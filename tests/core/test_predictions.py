@@ -67,6 +67,7 @@ def test_halves_find_a_shift_that_is_there_and_none_that_is_not() -> None:
     tree["constant_data"] = type(tree)(dataset=constant)
     tree["observed_data"] = type(tree)(dataset=constant[["dH"]].rename(dH="is_text").copy(data={"is_text": hits}))
     found = split_by_total_entropy(tree, seed=1)
+    assert found is not None
     assert found["n_trials"].to_numpy().sum() == design.n_trials
     np.testing.assert_allclose(found["total_entropy_median"], 2, atol=0.1)
     inside = (found["lower"] - 0.1 < points) & (points < found["upper"] + 0.1)
