@@ -29,6 +29,7 @@ from mfbayes.laws.monotonicity import judge_monotonicity
 from mfbayes.laws.plane import map_plane
 from mfbayes.marginal import fast
 from mfbayes.marginal.effects import recover_effects
+from mfbayes.outcomes import fit_three_outcomes, has_enough_others
 from mfbayes.priors import Priors
 from mfbayes.storage import write_bytes
 from mfbayes.trials import Selection, check_trials, select_trials
@@ -50,11 +51,13 @@ def fit(
     subset: str = names.BOTH_CORRECT,
     ci_prob: float = 0.95,
     seed: int = 0,
-    method: str = names.NUTS,
+    method: str | None = None,
     index: str = names.ENTROPY,
     zone: float = ZONE,
     baseline: str | None = None,
     checks: bool = True,
+    lapse: bool = False,
+    outcomes: bool = False,
     progress: bool = False,
     priors: Priors | None = None,
 ) -> xr.DataTree:
@@ -70,9 +73,10 @@ def fit(
         Probability of the equal-tailed intervals, in (0, 1).
     seed : int
         The same seed and trials give the same tree on the same machine.
-    method : {"nuts", "fast", "reference"}
+    method : {"nuts", "fast", "reference"}, optional
         One model, three tiers: "nuts" samples it with group effects integrated out, "fast" takes mode and
-        curvature of the same, "reference" samples it explicitly, group effects and all.
+        curvature of the same, "reference" samples it explicitly, group effects and all. By default "nuts",
+        and "reference" with `lapse`.
     index : {"entropy", "margin", "max-probability", "nll"}
         The uncertainty whose relative difference is dH; see `mfbayes.indices`.
     zone : float
@@ -81,6 +85,11 @@ def fit(
         The condition that others are compared with; see `estimates.conditions`.
     checks : bool
         Also compare the law in dH with others and fit halves and alternatives; not above 200,000 trials.
+    lapse : bool
+        Also estimate how often each model answers at random (`mfbayes.lapses`); by method "reference" alone.
+    outcomes : bool
+        Also fit text, image and other together where `other` is frequent enough, and say whether leaving it out
+        moves a balance point (`mfbayes.outcomes`). That fit knows no lapses.
     progress : bool
         Show progress on stderr, where that is a terminal.
     priors : Priors, optional
@@ -100,8 +109,7 @@ def fit(
     """
     if not 0 < ci_prob < 1:
         raise InputError(f"Expected ci_prob between 0 and 1, got {ci_prob}.")
-    if method not in names.METHODS:
-        raise InputError(f"Expected method {' or '.join(names.METHODS)}, got {method!r}.")
+    method = choose_method(method, lapse=lapse)
     if not 0 < zone < 2:
         raise InputError(f"Expected a zone of practical equivalence between 0 and 2 (in units of dH), got {zone}.")
     checked = check_trials(trials)
@@ -111,7 +119,7 @@ def fit(
         present = ", ".join(sorted(set(design.subject_condition))) or "none"
         raise InputError(f"Expected a baseline among the conditions of the trials ({present}), got {baseline!r}.")
     notes = [*selection.notes, *_check_design(design, selection.trials)]
-    drawn = _draw(design, method=method, priors=priors, seed=seed, progress=progress)
+    drawn = _draw(design, method=method, lapse=lapse, priors=priors, seed=seed, progress=progress)
     posterior = _label(drawn.posterior, design)
     tree = _plant(drawn, posterior, design, selection.trials)
     tree.attrs = {
@@ -122,12 +130,43 @@ def fit(
         "method": method,
         "seed": seed,
         "status": "ok" if drawn.passed else "not-converged",
+        "lapse": int(lapse),
+        "outcomes": int(outcomes),
     }
     _estimate(tree, design, checked, selection, zone=zone, baseline=baseline)
     if checks and drawn.passed:
         notes.extend(_check(tree, design, checked, selection, priors=priors))
+    if lapse:
+        from mfbayes.lapses import describe_lapses
+
+        _add(tree, {"lapses": describe_lapses(labelled_posterior(tree), ci_prob=ci_prob)})
+        notes.append(
+            "Random answers (lapses) are modelled: curves, predictions and parts of differences in TFR are those of "
+            "the other answers. Other laws, halves and other choices are compared without lapses."
+        )
+    if drawn.passed:
+        notes.extend(_weigh_others(tree, selection.trials, wanted=outcomes, priors=priors, progress=progress))
     tree.attrs["notes"] = json.dumps(notes, ensure_ascii=False)
     return tree
+
+
+def choose_method(method: str | None, *, lapse: bool) -> str:
+    """The tier that was asked for, or the one that fits what was asked for.
+
+    Raises
+    ------
+    InputError
+        If there is no such tier, or it cannot estimate lapses.
+    """
+    if method is None:
+        return names.REFERENCE if lapse else names.NUTS
+    if method not in names.METHODS:
+        raise InputError(f"Expected method {' or '.join(names.METHODS)}, got {method!r}.")
+    if lapse and method != names.REFERENCE:
+        raise InputError(
+            f"Lapses are estimated by method {names.REFERENCE!r} alone, got {method!r}. Leave the method out, or lapse."
+        )
+    return method
 
 
 def _check_design(design: Design, trials: pd.DataFrame) -> list[str]:
@@ -185,16 +224,19 @@ def load_fit(path: Path) -> xr.DataTree:
     return tree
 
 
-def _draw(design: Design, *, method: str, priors: Priors | None, seed: int, progress: bool) -> Sample:
+def _draw(design: Design, *, method: str, lapse: bool, priors: Priors | None, seed: int, progress: bool) -> Sample:
     if method == names.FAST:
         return fast.approximate(design, priors=priors, seed=seed)
     from mfbayes.following import following_model, marginal_model
+    from mfbayes.lapses import lapsing_model
     from mfbayes.sampling import ATTEMPTS, MARGINAL_ATTEMPTS, sample
 
     integrated = method == names.NUTS
-    model = (marginal_model if integrated else following_model)(design, priors=priors)
+    build = marginal_model if integrated else lapsing_model if lapse else following_model
+    model = build(design, priors=priors)
     spreads = [f"{name}{level}_sd" for name in ("balance_point", "log_slope") for level in _infixes(design)]
     gate = ["balance_point", "slope", "balance_point_mean", "log_slope_mean", *spreads, *design.group_scales]
+    gate += ["lapse"] * lapse
     return sample(
         model,
         keep=[*gate, "intercept"],
@@ -328,6 +370,24 @@ def _check(
             f"and {fast.MAX_SUBJECTS // 2} models (times tasks and conditions)."
         )
     return notes
+
+
+def _weigh_others(
+    tree: xr.DataTree, trials: pd.DataFrame, *, wanted: bool, priors: Priors | None, progress: bool
+) -> list[str]:
+    """Add what answers of neither side do to the balance points, if that is wanted; notes on what was not."""
+    if not has_enough_others(trials):
+        return ["Too few choices are neither answer, so three outcomes were not fitted."] * wanted
+    if not wanted:
+        return ["Whether leaving those out moves a balance point was not asked: --outcomes (outcomes=True) tells."]
+    try:
+        found = fit_three_outcomes(
+            trials, priors=priors, seed=int(tree.attrs["seed"]), ci_prob=float(tree.attrs["ci_prob"]), progress=progress
+        )
+    except InputError as error:
+        return [f"Three outcomes were not fitted: {error}"]
+    _add(tree, {"outcomes": found.drop_dims("level"), "outcome_correlations": found.drop_dims(names.SUBJECT)})
+    return []
 
 
 def _add(tree: xr.DataTree, estimates: Mapping[str, xr.Dataset | None]) -> None:

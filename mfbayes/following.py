@@ -15,8 +15,6 @@ References
 ----------
 Zhang et al., "When Modalities Conflict: How Unimodal Reasoning Uncertainty Governs Preference
 Dynamics in MLLMs", arXiv:2511.02243.
-Gorinova, Moore and Hoffman, "Automatic Reparameterisation of Probabilistic Programs", ICML 2020,
-arXiv:1906.03028, for coordinates between the centred and the non-centred form.
 """
 
 from typing import Any, NamedTuple
@@ -28,6 +26,7 @@ from numpy.typing import NDArray
 from pytensor.tensor.variable import TensorVariable
 
 from mfbayes import names
+from mfbayes.coordinates import informed_normal, signed_scale
 from mfbayes.design import GROUP_SCALES, Design
 from mfbayes.marginal.likelihood import marginal_likelihood, three_scales
 from mfbayes.marginal.operator import integrated
@@ -93,7 +92,7 @@ def marginal_model(design: Design, *, priors: Priors | None = None) -> pm.Model:
     likelihood = marginal_likelihood(design).started_at(np.column_stack([slope * pilot.balance_point, slope]), guess)
     with pm.Model(coords=coordinates(design), check_bounds=False) as model:
         subjects = _subjects(design, scales, pilot)
-        sds = {name: _signed_scale(name, getattr(scales, name)) for name in design.group_scales}
+        sds = {name: signed_scale(name, getattr(scales, name)) for name in design.group_scales}
         pm.Potential(
             "marginal_likelihood",
             integrated(
@@ -128,7 +127,7 @@ def linear_predictor(design: Design, *, priors: Priors) -> Tensor:
     """
     pilot = _estimate(design)
     subjects = _subjects(design, priors, pilot)
-    sds: dict[str, Any] = {name: _signed_scale(name, getattr(priors, name)) for name in design.group_scales}
+    sds: dict[str, Any] = {name: signed_scale(name, getattr(priors, name)) for name in design.group_scales}
     of_group, of_branch, of_cell = (sds.get(name, 0.0) for name in GROUP_SCALES)
 
     # What a cell's data say of u + v + w, once its subject's line is taken away.
@@ -140,7 +139,7 @@ def linear_predictor(design: Design, *, priors: Priors) -> Tensor:
     precision = _sum_by(told_by_cell, design.cell_branch, n_branches)
     pull = _sum_by(told_by_cell * excess, design.cell_branch, n_branches)
     narrowing = 1 + of_branch**2 * precision
-    group_effect = _informed_normal(
+    group_effect = informed_normal(
         "group_effect",
         mean=0.0,
         sd=of_group,
@@ -150,7 +149,7 @@ def linear_predictor(design: Design, *, priors: Priors) -> Tensor:
     )
     level = group_effect[design.branch_group]
     if design.has_model_effect:
-        level = level + _informed_normal(
+        level = level + informed_normal(
             "group_model_effect",
             mean=0.0,
             sd=of_branch,
@@ -160,7 +159,7 @@ def linear_predictor(design: Design, *, priors: Priors) -> Tensor:
         )
     effect = level[design.cell_branch]
     if design.has_condition_effect:
-        effect = effect + _informed_normal(
+        effect = effect + informed_normal(
             "group_condition_effect",
             mean=0.0,
             sd=of_cell,
@@ -208,25 +207,14 @@ def _subjects(design: Design, priors: Priors, pilot: Estimates) -> Subjects:
     return Subjects(pm.Deterministic("intercept", slope * balance_point, dims=names.SUBJECT), slope)
 
 
-def _signed_scale(name: str, scale: float) -> Tensor:
-    """A half-normal standard deviation as the size of a normal variable, whose sign means nothing.
-
-    Every formula here is smooth in the signed variable, also through zero; the logarithm, in which
-    a standard deviation near zero has no end to go to, would mix slowly there.
-    """
-    signed: Tensor = pm.Normal(f"{name}_signed", 0, scale)
-    pm.Deterministic(name, pt.abs(signed))
-    return signed
-
-
 def _hierarchical(
     name: str, design: Design, *, mean: float, mean_sd: float, scale: float, estimate: Floats, precision: Floats
 ) -> Tensor:
     """One effect a subject around a common mean and the effects of its levels, all in informed coordinates."""
-    sd = _signed_scale(f"{name}_sd", scale)
+    sd = signed_scale(f"{name}_sd", scale)
     known, expected = pt.constant(precision), pt.constant(estimate)
     told = known / (1 + sd**2 * known)
-    centre: Tensor = _informed_normal(
+    centre: Tensor = informed_normal(
         f"{name}_mean",
         mean=mean,
         sd=mean_sd,
@@ -235,41 +223,18 @@ def _hierarchical(
         dims=None,
     )
     for level, (labels, index) in design.levels.items():
-        effect = _informed_normal(
+        effect = informed_normal(
             f"{name}_{level}_effect",
             mean=0.0,
-            sd=_signed_scale(f"{name}_{level}_sd", scale),
+            sd=signed_scale(f"{name}_{level}_sd", scale),
             weighted_estimate=_sum_by(told * (expected - centre), index, len(labels)),
             precision=_sum_by(told, index, len(labels)),
             dims=f"{level}_label",
         )
         centre = centre + effect[index]
-    return _informed_normal(
+    return informed_normal(
         name, mean=centre, sd=sd, weighted_estimate=known * expected, precision=known, dims=names.SUBJECT
     )
-
-
-def _informed_normal(
-    name: str,
-    *,
-    mean: Tensor | float,
-    sd: Tensor | float,
-    weighted_estimate: Tensor | Floats,
-    precision: Tensor | Floats,
-    dims: str | None,
-) -> Tensor:
-    """A normal variable in the coordinates in which its posterior is roughly standard normal.
-
-    If the data said N(estimate, 1 / precision), the coordinate would be exactly standard normal for
-    every value of `mean` and `sd`, and no funnel would be left. The change of variables is exact
-    whatever the data say: precision 0 is the non-centred form, precision infinite the centred one.
-    """
-    coordinate = pm.Normal(f"{name}_coordinate", dims=dims)
-    narrowing = 1 + sd**2 * precision
-    standardised = sd * (weighted_estimate - precision * mean) / narrowing + coordinate / pt.sqrt(narrowing)
-    pm.Potential(f"{name}_prior", 0.5 * (coordinate**2 - standardised**2 - pt.log(narrowing)).sum())
-    variable: Tensor = pm.Deterministic(name, mean + sd * standardised, dims=dims)
-    return variable
 
 
 def _sum_by(values: Tensor | Floats, index: Indices, size: int) -> Tensor:

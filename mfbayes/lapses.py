@@ -19,12 +19,16 @@ from dataclasses import dataclass
 import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
+import xarray as xr
 
 from mfbayes import names
 from mfbayes.design import Design
 from mfbayes.errors import InputError
+from mfbayes.estimates.draws import tails
 from mfbayes.following import coordinates, linear_predictor
 from mfbayes.priors import Priors
+
+MODEL_LABEL = "model_label"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,16 +65,44 @@ def lapsing_model(design: Design, *, priors: Priors | None = None, lapse_prior: 
     Returns
     -------
     pymc.Model
-        With the variables of `following_model` and `lapse` (lambda, in [0, 1/2)) over the dim `model`.
+        With the variables of `following_model` and `lapse` (lambda, in [0, 1/2)) over the dim `model_label`,
+        for `model` is what labels the subjects of a posterior.
     """
     prior = lapse_prior or LapsePrior()
-    with pm.Model(coords=coordinates(design) | {names.MODEL: list(design.models)}, check_bounds=False) as model:
+    with pm.Model(coords=coordinates(design) | {MODEL_LABEL: list(design.models)}, check_bounds=False) as model:
         logit_p = linear_predictor(design, priors=priors or Priors())
-        rate = pm.Beta("lapse_rate", prior.alpha, prior.beta, dims=names.MODEL)
-        lapse = pm.Deterministic("lapse", rate / 2, dims=names.MODEL)
+        rate = pm.Beta("lapse_rate", prior.alpha, prior.beta, dims=MODEL_LABEL)
+        lapse = pm.Deterministic("lapse", rate / 2, dims=MODEL_LABEL)
         own = lapse[design.model_index[design.trial_subject]]
         # The smaller of two probabilities is never found by subtraction from 1, which would lose it.
         side = pt.constant(2 * design.is_text - 1)
         likelihood = pt.log(own + (1 - 2 * own) * pt.sigmoid(side * logit_p))
         pm.Potential("is_text", likelihood.sum())
     return model
+
+
+def describe_lapses(posterior: xr.Dataset, *, ci_prob: float) -> xr.Dataset:
+    """How often each model answers at random, as lambda: the probability of each side by chance.
+
+    Parameters
+    ----------
+    posterior : Dataset
+        Draws of `lapse`.
+    ci_prob : float
+        Probability of the equal-tailed intervals.
+
+    Returns
+    -------
+    Dataset
+        Over `model`: `mean`, `median`, `lower`, `upper` of lambda; twice that are random answers.
+    """
+    drawn = (
+        posterior["lapse"].transpose(MODEL_LABEL, "chain", "draw").to_numpy().reshape(posterior.sizes[MODEL_LABEL], -1)
+    )
+    lower, upper = np.quantile(drawn, tails(ci_prob), axis=1)
+    found = {"mean": drawn.mean(axis=1), "median": np.median(drawn, axis=1), "lower": lower, "upper": upper}
+    return xr.Dataset(
+        {name: (names.MODEL, values) for name, values in found.items()},
+        coords={names.MODEL: posterior[MODEL_LABEL].to_numpy().astype(object)},
+        attrs={"ci_prob": ci_prob},
+    )

@@ -96,19 +96,129 @@ def count_oscillations(state: ArrayLike) -> NDArray[np.int64]:
     >>> count_oscillations([[0, -1, 1, 1], [0, 1, 0, 1], [-1, -1, -1, -1]])
     array([1, 3, 0])
     """
-    states = np.asarray(state)
-    layers = np.broadcast_to(np.arange(states.shape[-1]), states.shape)
-    last_committed = np.maximum.accumulate(np.where(states >= 0, layers, -1), axis=-1)
-    filled = np.take_along_axis(states, np.maximum(last_committed, 0), axis=-1)
-    before, after = filled[..., :-1], filled[..., 1:]
-    switches: NDArray[np.int64] = ((before != after) & (before >= 0)).sum(axis=-1, dtype=np.int64)
+    switches: NDArray[np.int64] = _find_switches(np.asarray(state)).sum(axis=-1, dtype=np.int64)
     return switches
+
+
+def count_round_trips(state: ArrayLike) -> NDArray[np.int64]:
+    """Switches beyond the one that the final answer needs, given the first committed layer.
+
+    Parameters
+    ----------
+    state : array_like of int, shape (..., n_layers)
+        1 text, 0 image, -1 neither.
+
+    Returns
+    -------
+    ndarray of int, shape (...)
+        Always even: a trace that ends where it began needs no switch, any other needs one. The final answer is
+        the last committed layer.
+
+    Examples
+    --------
+    >>> count_round_trips([[0, -1, 1, 1], [0, 1, 0, 1], [1, 0, -1, 1]])
+    array([0, 2, 2])
+    """
+    switches = count_oscillations(state)
+    return switches - switches % 2
+
+
+def find_first_commitment(state: ArrayLike) -> NDArray[np.float64]:
+    """First layer, counted from 1, that reads the text or the image answer; NaN without; shape (...)."""
+    committed = np.asarray(state) >= 0
+    first: NDArray[np.float64] = np.where(committed.any(axis=-1), committed.argmax(axis=-1) + 1.0, np.nan)
+    return first
+
+
+def find_last_switch(state: ArrayLike) -> NDArray[np.float64]:
+    """Layer, counted from 1, at which the answer last became another one; NaN where it never did; shape (...).
+
+    It is the first layer that reads the new answer: image, other, text switches at layer 3.
+    """
+    switches = _find_switches(np.asarray(state))
+    from_the_end = switches[..., ::-1].argmax(axis=-1) if switches.shape[-1] else 0
+    last: NDArray[np.float64] = np.where(switches.any(axis=-1), switches.shape[-1] + 1.0 - from_the_end, np.nan)
+    return last
+
+
+def measure_dwell_times(state: ArrayLike, *, n_layers: ArrayLike | None = None) -> NDArray[np.float64]:
+    """Mean length of the runs of one answer, in layers; NaN where a trace never commits.
+
+    A layer of neither belongs to the answer held before it, and layers before the first commitment to none: runs
+    fill what is left from there to the last layer.
+
+    Parameters
+    ----------
+    state : array_like of int, shape (..., n_layers)
+        1 text, 0 image, -1 neither.
+    n_layers : array_like of int, optional
+        Depth of each trace, shape (...); layers beyond it are padding.
+
+    Examples
+    --------
+    >>> measure_dwell_times([[-1, 0, -1, 1, 1, 1], [0, 0, 0, 0, -1, -1]], n_layers=[6, 4])
+    array([2.5, 4. ])
+    """
+    states = np.asarray(state)
+    depth = np.asarray(states.shape[-1] if n_layers is None else n_layers)
+    dwell: NDArray[np.float64] = (depth + 1 - find_first_commitment(states)) / (count_oscillations(states) + 1)
+    return dwell
+
+
+def measure_occupancy(
+    state: ArrayLike, *, places: int | None = None, n_layers: ArrayLike | None = None
+) -> NDArray[np.float64]:
+    """Shares of layers that read the text answer, the image answer and neither, by relative depth.
+
+    Parameters
+    ----------
+    state : array_like of int, shape (n_items, n_layers)
+        1 text, 0 image, -1 neither.
+    places : int, optional
+        Equal parts of the depth; by default the number of layers.
+    n_layers : array_like of int, optional
+        Depth of each trace, shape (n_items,); layers beyond it are padding and count nowhere.
+
+    Returns
+    -------
+    ndarray, shape (places, 3)
+        Shares of text, image and other, each row with the sum 1; NaN where no layer lies.
+
+    Examples
+    --------
+    >>> measure_occupancy([[0, 1], [-1, 1]])
+    array([[0. , 0.5, 0.5],
+           [1. , 0. , 0. ]])
+    """
+    states = np.asarray(state)
+    deepest = states.shape[-1]
+    depth = np.broadcast_to(deepest if n_layers is None else np.asarray(n_layers), states.shape[:1])[:, None]
+    parts = deepest if places is None else places
+    layer = np.arange(deepest)
+    # The middle of layer l is at (l - 1/2) / depth, in whole numbers, so that no rounding moves it.
+    place = np.minimum((2 * layer + 1) * parts // (2 * depth), parts - 1)
+    inside = layer < depth
+    codes = [names.STATE_CODES[name] for name in names.CHOICES]
+    counts = np.stack([np.bincount(place[inside & (states == code)], minlength=parts) for code in codes], axis=-1)
+    total = counts.sum(axis=-1, keepdims=True)
+    shares: NDArray[np.float64] = np.divide(counts, total, out=np.full(counts.shape, np.nan), where=total > 0)
+    return shares
 
 
 def never_committed(state: ArrayLike) -> NDArray[np.bool_]:
     """Whether a trace never reads the text or the image answer at any layer; shape (...)."""
     result: NDArray[np.bool_] = (np.asarray(state) < 0).all(axis=-1)
     return result
+
+
+def _find_switches(states: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Whether each layer from the second on reads another answer than the last committed one before it."""
+    layers = np.broadcast_to(np.arange(states.shape[-1]), states.shape)
+    last_committed = np.maximum.accumulate(np.where(states >= 0, layers, -1), axis=-1)
+    filled = np.take_along_axis(states, np.maximum(last_committed, 0), axis=-1)
+    before, after = filled[..., :-1], filled[..., 1:]
+    switches: NDArray[np.bool_] = (before != after) & (before >= 0)
+    return switches
 
 
 def _check(traces: xr.Dataset, path: Path) -> None:

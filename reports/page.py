@@ -25,11 +25,12 @@ from mfbayes.reports.curves import draw_curves
 from mfbayes.reports.evidence import Evidence, Subject, read_evidence
 from mfbayes.reports.forest import draw_forest
 from mfbayes.reports.halves import draw_halves
+from mfbayes.reports.lapses import tabulate_lapses
 from mfbayes.reports.laws import compare_laws
 from mfbayes.reports.layer_maps import draw_layer_maps
 from mfbayes.reports.numerals import count, numeral
 from mfbayes.reports.oscillations import draw_oscillations
-from mfbayes.reports.others import weigh_others
+from mfbayes.reports.outcomes import draw_outcomes
 from mfbayes.reports.pairs import compare_pairs
 from mfbayes.reports.planes import draw_planes
 from mfbayes.reports.ratios import draw_ratios
@@ -83,7 +84,8 @@ def render(tree: xr.DataTree, run: Mapping[str, Any] | None = None, *, when: dat
         halves=draw_halves(evidence),
         conditions=draw_conditions(evidence),
         sensitivity=draw_sensitivity(evidence),
-        others=weigh_others(evidence),
+        outcomes=draw_outcomes(evidence),
+        lapses=tabulate_lapses(evidence),
         tiers=draw_tiers(evidence),
         oscillations=draw_oscillations(evidence),
         layers=draw_layer_maps(evidence),

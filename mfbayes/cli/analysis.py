@@ -20,6 +20,7 @@ from mfbayes.names import (
     ITEM,
     LOGIT_DIFFERENCE,
     METHODS,
+    REFERENCE,
     REPORT_FILE,
     STATE,
     SUBSETS,
@@ -54,6 +55,10 @@ class Settings:
         The condition that others are compared with.
     checks : bool
         Whether other laws, halves and other choices are fitted too.
+    lapse : bool
+        Whether rates of random answers are estimated, which takes the method "reference".
+    outcomes : bool
+        Whether text, image and other are fitted together as well.
     """
 
     subset: str
@@ -64,6 +69,8 @@ class Settings:
     zone: float
     baseline: str | None
     checks: bool
+    lapse: bool
+    outcomes: bool
 
     def check(self) -> None:
         """Refuse values out of range.
@@ -77,6 +84,10 @@ class Settings:
             raise InputError(f"Expected --subset {' or '.join(SUBSETS)}, but {self.subset!r} came.")
         if self.method not in METHODS:
             raise InputError(f"Expected --method {' or '.join(METHODS)}, but {self.method!r} came.")
+        if self.lapse and self.method != REFERENCE:
+            raise InputError(
+                f"--lapse is for --method {REFERENCE} alone, but {self.method!r} came. Leave one of the two out."
+            )
         if self.index not in INDICES:
             raise InputError(f"Expected --index {' or '.join(INDICES)}, but {self.index!r} came.")
         if not 0 < self.zone < 2:
@@ -114,6 +125,11 @@ def check_output(out: Path, settings: Settings, *, overwrite: bool) -> None:
         return
     found = tree.attrs
     asked = asdict(settings)
+    if untold := [name for name in asked if f"asked_{name}" not in found]:
+        raise InputError(
+            f"{out} holds a fit that does not say whether it had {' and '.join(untold)}: another version made it. "
+            "Choose another --out, or pass --overwrite to replace it."
+        )
     differing = [
         f"{name} {found.get(f'asked_{name}')} there, {value} asked"
         for name, value in asked.items()
@@ -213,8 +229,8 @@ def analyse(
 
 
 def _fit(trials: "pd.DataFrame", settings: Settings, traces: "Mapping[str, xr.Dataset]") -> "xr.DataTree":
-    from mfbayes.estimates.vacillation import add_trace_estimates
     from mfbayes.fitting import fit
+    from mfbayes.vacillation.estimates import add_trace_estimates
 
     say(f"Fitting {len(trials):,} trials of {trials['model'].nunique()} models")
     tree = fit(
@@ -227,6 +243,8 @@ def _fit(trials: "pd.DataFrame", settings: Settings, traces: "Mapping[str, xr.Da
         zone=settings.zone,
         baseline=settings.baseline,
         checks=settings.checks,
+        lapse=settings.lapse,
+        outcomes=settings.outcomes,
         progress=True,
     )
     if traces:

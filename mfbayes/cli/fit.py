@@ -9,7 +9,7 @@ import typer
 from mfbayes.cli.analysis import Settings, analyse, check_output
 from mfbayes.cli.record import Record, relative
 from mfbayes.errors import InputError
-from mfbayes.names import ALL, BOTH_CORRECT, ENTROPY, NUTS
+from mfbayes.names import ALL, BOTH_CORRECT, ENTROPY, NUTS, REFERENCE
 
 DEFAULT_GROUPS = 20
 
@@ -30,8 +30,12 @@ def command(
     ] = BOTH_CORRECT,
     ci_prob: Annotated[float, typer.Option(help="Probability of the intervals.")] = 0.95,
     method: Annotated[
-        str, typer.Option(help="nuts: sampled; fast: mode and curvature; reference: sampled with every group effect.")
-    ] = NUTS,
+        str | None,
+        typer.Option(
+            help="nuts: sampled; fast: mode and curvature; reference: sampled with every group effect. "
+            "By default nuts, and reference with --lapse."
+        ),
+    ] = None,
     index: Annotated[
         str, typer.Option(help="Uncertainty that dH compares: entropy, margin, max-probability or nll.")
     ] = ENTROPY,
@@ -42,6 +46,13 @@ def command(
     checks: Annotated[
         bool, typer.Option("--checks/--no-checks", help="Also compare other laws, halves and other choices.")
     ] = True,
+    lapse: Annotated[
+        bool, typer.Option("--lapse", help="Also estimate how often each model answers at random; slower.")
+    ] = False,
+    outcomes: Annotated[
+        bool,
+        typer.Option("--outcomes", help="Also fit text, image and other together: can 'other' be left out? Slower."),
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results of other content.")] = False,
 ) -> None:
     """Estimate balance points: at which relative uncertainty a model follows text and image equally often."""
@@ -56,11 +67,13 @@ def command(
         subset=subset,
         ci_prob=ci_prob,
         seed=seed,
-        method=method,
+        method=method or (REFERENCE if lapse else NUTS),
         index=index,
         zone=zone,
         baseline=baseline,
         checks=checks,
+        lapse=lapse,
+        outcomes=outcomes,
     )
     record = Record(
         {

@@ -113,6 +113,23 @@ def test_the_same_content_is_reused_and_other_content_kept(finished: Path, tmp_p
     assert (folder / "run" / "fit.nc").read_bytes() == fit
 
 
+def test_a_fit_that_knows_no_option_is_not_taken_for_one_without(finished: Path, tmp_path: Path, run: Run) -> None:
+    folder = Path(shutil.copytree(finished, tmp_path / "old"))
+    file = folder / "run" / "fit.nc"
+    with xr.open_datatree(file, engine="h5netcdf") as opened:
+        tree = opened.load()
+    assert (tree.attrs["asked_lapse"], tree.attrs["asked_outcomes"]) == (0, 0)
+    del tree.attrs["asked_lapse"], tree.attrs["asked_outcomes"]
+    tree.to_netcdf(file, engine="h5netcdf")
+    outcome = run("fit", "--trials", folder / "trials.csv", "--out", folder / "run", "--seed", 3)
+    assert outcome.code == 2
+    assert "does not say whether it had lapse and outcomes" in outcome.err
+    assert "--overwrite" in outcome.err
+    wanted = run("fit", "--trials", folder / "trials.csv", "--out", finished / "run", "--seed", 3, "--outcomes")
+    assert wanted.code == 2
+    assert "outcomes 0 there, True asked" in wanted.err
+
+
 def test_the_report_is_built_again(finished: Path, tmp_path: Path, run: Run) -> None:
     folder = Path(shutil.copytree(finished / "run", tmp_path / "run"))
     (folder / "report.html").unlink()

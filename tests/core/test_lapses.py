@@ -1,14 +1,25 @@
 """Lapses: the density that the formula states, and a slope that random answers no longer flatten."""
 
+import json
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
+import pymc as pm
 import pytest
+import xarray as xr
 from scipy.special import expit, log_expit
 
+import mfbayes
+from mfbayes import sampling
 from mfbayes.convergence import Sample
 from mfbayes.design import Design, lay_out
 from mfbayes.errors import InputError
+from mfbayes.fitting import choose_method
 from mfbayes.following import following_model
-from mfbayes.lapses import LapsePrior, lapsing_model
+from mfbayes.lapses import LapsePrior, describe_lapses, lapsing_model
+from mfbayes.marginal.fast import approximate
+from mfbayes.reports.page import render
 from mfbayes.sampling import sample
 from mfbayes.trials import check_trials, select_trials
 
@@ -49,6 +60,50 @@ def test_likelihood_is_a_mixture_with_chance(design: Design) -> None:
     with_rate = point | {value: np.log(rate / (1 - rate))}
     found = lapsing.compile_logp(jacobian=False)(with_rate) - plain.compile_logp(jacobian=False)(point)
     assert float(found) == pytest.approx(mixture - alone + prior, abs=1e-6)
+
+
+def test_lapses_are_described_by_model() -> None:
+    draws = np.linspace(0.0, 0.2, 1001)
+    posterior = xr.Dataset({"lapse": (("chain", "draw", "model_label"), np.stack([draws, draws / 2], axis=-1)[None])})
+    found = describe_lapses(posterior.assign_coords(model_label=["a", "b"]), ci_prob=0.9)
+    assert found["mean"].to_series().to_dict() == pytest.approx({"a": 0.1, "b": 0.05})
+    assert found["lower"].to_series().to_dict() == pytest.approx({"a": 0.01, "b": 0.005})
+    assert found["upper"].to_series().to_dict() == pytest.approx({"a": 0.19, "b": 0.095})
+
+
+def test_lapses_are_for_one_method() -> None:
+    assert choose_method(None, lapse=True) == "reference"
+    assert choose_method(None, lapse=False) == "nuts"
+    for method in ("nuts", "fast"):
+        with pytest.raises(InputError, match="method 'reference' alone"):
+            choose_method(method, lapse=True)
+
+
+def test_a_fit_with_lapses_is_whole(simulate, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """From draws to the file; the draws are those of the fast tier, so that nothing is sampled."""
+    trials = simulate(seed=3, balance_points={"a": -0.4, "b": 0.3}, n_groups=8, n_images=3)
+    asked: list[str] = []
+
+    def draw(model: pm.Model, *, keep: list[str], **_: object) -> Sample:
+        asked.extend(name for name in keep if name in model.named_vars)
+        chosen = select_trials(check_trials(trials), subset="both-correct").trials
+        drawn = approximate(lay_out(chosen))
+        size = drawn.posterior.sizes["chain"], drawn.posterior.sizes["draw"]
+        lapse = np.broadcast_to(np.array([0.05, 0.1]), (*size, 2))
+        dims = ("chain", "draw", "model_label")
+        posterior = drawn.posterior.assign(lapse=(dims, lapse)).assign_coords(model_label=["a", "b"])
+        return replace(drawn, posterior=posterior)
+
+    monkeypatch.setattr(sampling, "sample", draw)
+    tree = mfbayes.fit(trials, lapse=True, checks=False)
+    assert {"lapse", "balance_point", "slope"} <= set(asked)
+    assert tree.attrs["method"] == "reference"
+    mfbayes.save_fit(tree, tmp_path / "fit.nc")
+    again = mfbayes.load_fit(tmp_path / "fit.nc")
+    assert again["posterior"]["lapse"].dims == ("chain", "draw", "model_label")
+    assert again["estimates/lapses"]["mean"].to_series().to_dict() == pytest.approx({"a": 0.05, "b": 0.1})
+    assert any("lapses" in note for note in json.loads(again.attrs["notes"]))
+    assert "Random answers" in render(again)
 
 
 def test_prior_must_be_a_beta() -> None:

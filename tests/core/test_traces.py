@@ -10,7 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mfbayes.errors import InputError
-from mfbayes.traces import count_oscillations, never_committed, read_traces, write_traces
+from mfbayes.traces import (
+    count_oscillations,
+    count_round_trips,
+    find_first_commitment,
+    find_last_switch,
+    measure_dwell_times,
+    measure_occupancy,
+    never_committed,
+    read_traces,
+    write_traces,
+)
 
 states = st.lists(st.sampled_from([1, 0, -1]), min_size=1, max_size=12)
 
@@ -29,6 +39,36 @@ def test_oscillations_are_the_changes_among_committed_layers(trace: list[int]) -
 def test_oscillations_do_not_care_which_answer_is_which(trace: list[int]) -> None:
     swapped = [1 - state if state >= 0 else state for state in trace]
     assert count_oscillations(swapped) == count_oscillations(trace)
+
+
+@settings(deadline=None)
+@given(states, st.integers(0, 3))
+def test_each_measure_is_what_a_walk_through_the_layers_finds(trace: list[int], padding: int) -> None:
+    held, runs, first, last = -1, 0, np.nan, np.nan
+    for layer, state in enumerate(trace, start=1):
+        if state >= 0 and state != held:
+            first, last = (layer, last) if held < 0 else (first, layer)
+            runs, held = runs + 1, state
+    committed = [state for state in trace if state >= 0]
+    needed = int(bool(committed) and committed[0] != committed[-1])
+    padded = [*trace, *[-1] * padding]
+    np.testing.assert_equal(find_first_commitment(padded), first)
+    np.testing.assert_equal(find_last_switch(padded), last)
+    assert count_round_trips(padded) == max(runs - 1, 0) - needed
+    assert count_round_trips(padded) % 2 == 0
+    filled = len(trace) + 1 - first
+    dwell = filled / runs if runs else np.nan
+    np.testing.assert_allclose(np.float64(measure_dwell_times(padded, n_layers=len(trace))), np.float64(dwell))
+
+
+def test_occupancy_is_by_relative_depth_and_knows_no_padding() -> None:
+    state = [[1, 1, 0, 0], [1, -1, -1, -1]]
+    shares = measure_occupancy(state, places=2, n_layers=[4, 2])
+    # First halves: text, text and text; second halves: image, image and other.
+    np.testing.assert_allclose(shares, [[1.0, 0.0, 0.0], [0.0, 2 / 3, 1 / 3]])
+    alone = measure_occupancy(state[:1])
+    np.testing.assert_allclose(alone[:, 0], [1, 1, 0, 0])
+    assert np.isnan(measure_occupancy([[1]], places=3)[[0, 2]]).all(), "one layer lies in the middle"
 
 
 def test_traces_survive_their_file(tmp_path: Path) -> None:

@@ -395,8 +395,23 @@ def _study(
             {
                 "p_other": (own, np.full(n, 0.023)), "shift": (own, np.full(n, 0.012)),
                 "shift_lower": (own, np.full(n, -0.021)), "shift_upper": (own, np.full(n, 0.034)),
+                "n_trials": (own, np.full(n, 921)), "n_other": (own, np.full(n, 21)),
+            }
+            | {
+                f"balance_point{fit}{end}": (own, draws.mean(1) + moved + off)
+                for fit, moved in (("", 0.012), ("_two_outcomes", 0.0), ("_if_text", 0.06), ("_if_image", -0.06))
+                for end, off in (("", 0.0), ("_lower", -0.08), ("_upper", 0.08))
             },
-            coords, {"ignorable": "no sign against it"},
+            coords, {"ignorable": "no sign against it", "rule": "a rule"},
+        ),
+        "outcome_correlations": xr.Dataset(
+            {name: ("level", [value]) for name, value in
+             (("correlation", 0.1), ("correlation_lower", -0.4), ("correlation_upper", 0.6), ("p_positive", 0.61))},
+            {"level": ["group"]},
+        ),
+        "lapses": xr.Dataset(
+            {name: ("model", [value]) for name, value in (("mean", 0.02), ("lower", 0.004), ("upper", 0.05))},
+            {"model": [cases[0].model]},
         ),
     }  # fmt: skip
     shifts = _shifts(cases, draws)

@@ -23,7 +23,8 @@ SECTIONS = {
     "halves": 'id="halves"',
     "sensitivity": 'id="sensitivity"',
     "condition_shifts": 'id="conditions"',
-    "outcomes": "Neither answer",
+    "outcomes": 'id="outcomes"',
+    "lapses": "Random answers",
     "ranking": "Mean rank",
     "law_curves": 'class="spline"',
 }
@@ -124,6 +125,36 @@ def test_halves_count_what_moves(build_tree: Callable[..., xr.DataTree]) -> None
     figure = draw_halves(read_evidence(tree))
     assert figure is not None
     assert figure.title == "Where total entropy is high, two of five balance points move towards zero, one away"
+
+
+@pytest.mark.parametrize(
+    ("verdict", "title"),
+    [
+        ("no sign against it", "Leaving out answers that are neither moves no balance point"),
+        ("not ignorable", "Answers that are neither cannot be ignored"),
+        ("unclear", "It is unclear whether answers that are neither can be ignored"),
+    ],
+)
+def test_answers_of_neither_side_are_judged_by_the_stored_verdict(
+    build_tree: Callable[..., xr.DataTree], verdict: str, title: str
+) -> None:
+    tree = build_tree()
+    tree["estimates/outcomes"].attrs |= {"ignorable": verdict, "rule": HOSTILE}
+    html = render(tree)
+    assert f">{title}</h2>" in html
+    assert "<script" not in html
+    row = next(r for r in cells(html, "Balance points of three outcomes") if r[0] == "tiny-trust-text")
+    assert row[1] == "2\u00a0%"
+    assert float(row[6]) > float(row[2]) > float(row[7].replace("\u2212", "-"))
+
+
+def test_lapses_are_told_as_shares_of_random_answers(build_tree: Callable[..., xr.DataTree]) -> None:
+    """The rate of either side by chance is .02: one answer in 25 is random."""
+    assert cells(render(build_tree()), "Share of answers given at random")[1] == [
+        "tiny-trust-text",
+        "4\u00a0%",
+        "[0.8, 10.0]",
+    ]
 
 
 def test_conditions_are_kept_apart(conditions: Callable[..., xr.DataTree]) -> None:

@@ -1,0 +1,1 @@
+"""Switching between the answers from layer to layer: hazards, and hidden sides behind noisy readings."""

@@ -1,0 +1,131 @@
+"""Hazards compared: which terms foretell the switching in groups that the model has not seen.
+
+References
+----------
+Vehtari, Simpson, Gelman, Yao and Gabry, "Pareto Smoothed Importance Sampling", Journal of Machine
+Learning Research 25(72), 2024, arXiv:1507.02646.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import numpy as np
+import xarray as xr
+from arviz_stats.base import array_stats  # type: ignore[attr-defined]
+from numpy.typing import NDArray
+from scipy.special import logsumexp
+
+from mfbayes.errors import InputError
+from mfbayes.sampling import Effort
+from mfbayes.switching.fit import EFFORTS, SwitchingFit, estimate_group_effects, fit_switching
+from mfbayes.switching.operator import SwitchingLikelihood
+from mfbayes.switching.priors import SwitchingPriors
+from mfbayes.switching.terms import APART, DEFAULT_TERMS, SIGNED
+from mfbayes.trajectories import Trajectories
+
+type Floats = NDArray[np.float64]
+
+VERSIONS: Final[Mapping[str, Sequence[str]]] = {
+    "without x": (),
+    "x": (SIGNED,),
+    "x and distance": DEFAULT_TERMS,
+    "entropies apart and distance": APART,
+}
+_MAX_K_HAT = 0.7
+_N_DRAWS = 400
+
+
+def compare_switching(
+    trajectories: Trajectories,
+    points: Mapping[str, float],
+    *,
+    fitted: SwitchingFit | None = None,
+    versions: Mapping[str, Sequence[str]] = VERSIONS,
+    priors: SwitchingPriors | None = None,
+    seed: int = 0,
+    attempts: Sequence[Effort] = EFFORTS[:1],
+) -> xr.Dataset:
+    """Log predictive density of every version for groups left out, by importance sampling of the groups' marginals.
+
+    Parameters
+    ----------
+    trajectories, points
+        As `fit_switching` takes them.
+    fitted : SwitchingFit, optional
+        A fit of one of the versions, not to be fitted again.
+    versions : mapping of str to sequence of str
+        Terms by label.
+    priors : SwitchingPriors, optional
+        Scales of the priors.
+    seed : int
+        The same seed gives the same numbers.
+    attempts : sequence of Effort
+        As `fit_switching` takes them; by default one attempt.
+
+    Returns
+    -------
+    Dataset
+        Over `version`: `elpd` and `elpd_se` (nats, sums over groups), `elpd_difference` to the best and
+        `difference_se` (groups paired), `max_k_hat`, `n_bad_k` (groups whose weights have k-hat above .7, of which the
+        density is optimistic), `passed` (the gate of convergence). Gaps count at effects that the group's own adjacent
+        pairs estimate, in every version alike.
+
+    Raises
+    ------
+    InputError
+        As `fit_switching`, and with fewer than two versions.
+    """
+    if len(versions) < 2:
+        raise InputError(f"Expected two versions or more to compare, got {list(versions)}.")
+    rows, k_hats, passed = [], [], []
+    for terms in versions.values():
+        known = fitted is not None and fitted.layout.has_groups and fitted.layout.terms == tuple(terms)
+        fit = (
+            fitted
+            if known and fitted is not None
+            else fit_switching(trajectories, points, terms=terms, priors=priors, seed=seed, attempts=attempts)
+        )
+        by_draw = likelihood_by_group(fit, rng=np.random.default_rng(seed))
+        log_weights, k_hat = array_stats.psislw(by_draw)  # type: ignore[no-untyped-call]
+        rows.append(logsumexp(log_weights + by_draw, axis=1))
+        k_hats.append(k_hat)
+        passed.append(fit.sample.passed)
+    by_group, bad = np.array(rows), np.array(k_hats)
+    total = by_group.sum(axis=1)
+    to_best = by_group - by_group[int(np.argmax(total))]
+    return xr.Dataset(
+        {
+            "elpd": ("version", total),
+            "elpd_se": ("version", _se(by_group)),
+            "elpd_difference": ("version", to_best.sum(axis=1)),
+            "difference_se": ("version", _se(to_best)),
+            "max_k_hat": ("version", bad.max(axis=1)),
+            "n_bad_k": ("version", (~(bad <= _MAX_K_HAT)).sum(axis=1)),
+            "passed": ("version", np.array(passed)),
+        },
+        coords={"version": np.array(list(versions), dtype=object)},
+        attrs={"n_groups": by_group.shape[1], "best": list(versions)[int(np.argmax(total))]},
+    )
+
+
+def likelihood_by_group(fit: SwitchingFit, *, rng: np.random.Generator, n_draws: int = _N_DRAWS) -> Floats:
+    """Marginal log-likelihood of every group at draws of the posterior, shape (n_groups, n_draws)."""
+    effects, scores = estimate_group_effects(fit)
+    likelihood = SwitchingLikelihood(fit.layout, effects=effects, scores=scores)
+    posterior = fit.sample.posterior.stack(draw_of=("chain", "draw"))
+    hazards = posterior["hazards"].transpose("draw_of", "parameter").to_numpy()
+    spread = posterior["spread"].transpose("draw_of", "scale").to_numpy()
+    picked = rng.choice(len(hazards), size=min(n_draws, len(hazards)), replace=False)
+    structure = fit.structure
+    return np.stack(
+        [
+            likelihood.evaluate(*structure.tabulate(hazards[i]), structure.scales_of_groups(spread[i])).by_group
+            for i in picked
+        ],
+        axis=1,
+    )
+
+
+def _se(by_group: Floats) -> Floats:
+    error: Floats = by_group.std(axis=1, ddof=1) * by_group.shape[1] ** 0.5
+    return error

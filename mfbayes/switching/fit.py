@@ -1,0 +1,161 @@
+"""The fit: traces in, draws of hazards and their labelled estimates out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from mfbayes import names
+from mfbayes.convergence import Sample
+from mfbayes.errors import InputError
+from mfbayes.sampling import Effort, sample
+from mfbayes.switching.layout import N_BINS, Layout, lay_out_pairs
+from mfbayes.switching.model import GATED, switching_model
+from mfbayes.switching.pairs import SIDES, Pairs, pair_layers
+from mfbayes.switching.pilot import estimate_effects, estimate_roughly
+from mfbayes.switching.priors import SwitchingPriors
+from mfbayes.switching.structure import EFFECT, GROUP_SDS, LEVEL, Structure, build_structure
+from mfbayes.switching.terms import DEFAULT_TERMS, find_x
+from mfbayes.trajectories import Trajectories
+
+type Floats = NDArray[np.float64]
+
+SIDE, TERM = "side", "term"
+EFFORTS = (
+    Effort(tune=300, draws=500, target_accept=0.75),
+    Effort(tune=800, draws=1000, target_accept=0.9),
+    Effort(tune=1500, draws=1500, target_accept=0.95),
+)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SwitchingFit:
+    """Draws of the hazard model with what they were drawn from.
+
+    Attributes
+    ----------
+    pairs : Pairs
+        Pairs of committed layers.
+    x : ndarray, shape (n_traces,)
+        dH - b of the pairs' traces.
+    layout : Layout
+        As the likelihood read them.
+    structure : Structure
+        Labels and linear maps.
+    sample : Sample
+        Draws of `hazards` and `spread`, and whether they can be trusted.
+    """
+
+    pairs: Pairs
+    x: Floats
+    layout: Layout
+    structure: Structure
+    sample: Sample
+
+    @cached_property
+    def posterior(self) -> xr.Dataset:
+        """Draws by name.
+
+        `level` over (side, subject, layer), logit hazards at terms of zero and no recent switch, NaN beyond a model's
+        depth; `effect` over (side, subject, term); `level_mean`, `effect_mean` over sides; `level_sd`, `walk_sd`,
+        `layer_sd`, `effect_sd`, and `group_sd`, `group_model_sd` where groups have effects.
+        """
+        return _unpack(self.structure, self.sample.posterior)
+
+
+def fit_switching(
+    trajectories: Trajectories,
+    points: Mapping[str, float],
+    *,
+    groups: bool = True,
+    terms: Sequence[str] = DEFAULT_TERMS,
+    n_bins: int = N_BINS,
+    priors: SwitchingPriors | None = None,
+    seed: int = 0,
+    progress: bool = False,
+    attempts: Sequence[Effort] = EFFORTS,
+) -> SwitchingFit:
+    """Sample the hazard model on conflict traces.
+
+    Parameters
+    ----------
+    trajectories : Trajectories
+        Traces joined with their trials; controls are left out.
+    points : mapping of str to float
+        Balance point of every subject by its label, the posterior's median.
+    groups : bool
+        Whether groups have effects. Without, pairs are gathered into bins: much faster, and overconfident.
+    terms : sequence of {"x", "distance", "H_text", "H_image"}
+        What moves hazards; see `mfbayes.switching.terms`.
+    n_bins : int
+        Bins a subject, without effects of groups.
+    priors : SwitchingPriors, optional
+        Scales of the priors.
+    seed : int
+        The same seed gives the same draws on the same machine.
+    progress : bool
+        Show a progress bar on stderr, where that is a terminal.
+    attempts : sequence of Effort
+        What to try, in order.
+
+    Raises
+    ------
+    InputError
+        Where no trace has two committed layers, a balance point is missing, or terms do not exist.
+    """
+    pairs = pair_layers(trajectories)
+    x = find_x(pairs.trajectories, points)
+    layout = lay_out_pairs(pairs, x, terms=terms, groups=groups, n_bins=n_bins)
+    if layout.has_groups and len(layout.groups) < 2:
+        raise InputError("Expected traces of two groups or more, to tell groups apart; use groups=False with one.")
+    drawn = sample(
+        switching_model(layout, priors=priors),
+        keep=GATED,
+        gate=GATED,
+        seed=seed,
+        progress=progress,
+        attempts=attempts,
+    )
+    structure = build_structure(layout, priors or SwitchingPriors())
+    return SwitchingFit(pairs=pairs, x=x, layout=layout, structure=structure, sample=drawn)
+
+
+def estimate_group_effects(fit: SwitchingFit) -> tuple[Floats, Floats]:
+    """Rough effects and scores of the cells, at which gaps are crossed; shape (2, n_cells) each."""
+    return estimate_effects(fit.layout, estimate_roughly(fit.layout))
+
+
+def _unpack(structure: Structure, draws: xr.Dataset) -> xr.Dataset:
+    """Long vectors as labelled arrays."""
+    layout, leading = structure.layout, ("chain", "draw")
+    n_subjects, n_levels, n_terms = len(layout.subjects), structure.n_levels, len(structure.coefficients)
+    hazards = draws["hazards"].transpose(*leading, "parameter").to_numpy()
+    spread = draws["spread"].transpose(*leading, "scale").to_numpy()
+    shape = hazards.shape[:2]
+    level = np.full((*shape, 2, n_subjects, int(layout.n_steps.max())), np.nan)
+    subject, layer = structure.step_subject, structure.step_layer
+    level[:, :, :, subject, layer] = hazards[:, :, : 2 * n_levels].reshape(*shape, 2, n_levels)
+    after = structure.n_data
+    effect = hazards[:, :, 2 * n_levels : after].reshape(*shape, 2, n_subjects, n_terms)
+    found = {
+        LEVEL: ((*leading, SIDE, names.SUBJECT, names.LAYER), level),
+        EFFECT: ((*leading, SIDE, names.SUBJECT, TERM), effect),
+        "level_mean": ((*leading, SIDE), hazards[:, :, after : after + 2]),
+        "effect_mean": ((*leading, SIDE, TERM), hazards[:, :, after + 2 :].reshape(*shape, 2, n_terms)),
+        "effect_sd": ((*leading, SIDE, TERM), spread[:, :, 6 : 6 + 2 * n_terms].reshape(*shape, 2, n_terms)),
+    }
+    for number, name in enumerate(("level_sd", "walk_sd", "layer_sd")):
+        found[name] = ((*leading, SIDE), spread[:, :, 2 * number : 2 * number + 2])
+    for number in range((spread.shape[2] - 6) // 2 - n_terms):
+        first = 6 + 2 * n_terms + 2 * number
+        found[GROUP_SDS[number]] = ((*leading, SIDE), spread[:, :, first : first + 2])
+    coords = {
+        SIDE: np.array(SIDES, dtype=object),
+        names.SUBJECT: np.array(layout.subjects, dtype=object),
+        names.LAYER: np.arange(1, level.shape[-1] + 1),
+        TERM: np.array(structure.coefficients, dtype=object),
+    }
+    return xr.Dataset(found, coords=coords)

@@ -1,0 +1,95 @@
+"""Summaries of redrawn estimates, and the labels of subjects and of all of them together."""
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from mfbayes import names
+from mfbayes.estimates.draws import PARTS, subject_coordinates, tails
+
+type Floats = NDArray[np.float64]
+type Flags = NDArray[np.bool_]
+
+POOLED = "all"
+# A region must be there in so many of the draws for an interval over them to mean something.
+_ENOUGH = 0.9
+
+
+def bound(values: Floats, *, ci_prob: float, usable: Flags | None = None) -> tuple[Floats, Floats, Floats, Floats]:
+    """Estimate, bounds and probability to be above zero of redrawn values.
+
+    Parameters
+    ----------
+    values : ndarray, shape (..., 1 + n_draws)
+        The estimate, then its draws.
+    ci_prob : float
+        Probability of the equal-tailed interval.
+    usable : ndarray of bool, shape (...), optional
+        Where bounds may be given.
+
+    Returns
+    -------
+    mean, lower, upper, probability : ndarray, shape (...)
+        Bounds and probability are NaN where they may not be given or a tenth of the draws is NaN.
+    """
+    mean, draws = values[..., 0], values[..., 1:]
+    enough = np.isfinite(mean) & (np.isfinite(draws).mean(axis=-1) >= _ENOUGH)
+    if usable is not None:
+        enough &= usable
+    lower, upper, probability = (np.full(mean.shape, np.nan) for _ in range(3))
+    for place in zip(*np.nonzero(enough), strict=True):
+        finite = draws[place][np.isfinite(draws[place])]
+        lower[place], upper[place] = np.quantile(finite, tails(ci_prob))
+        probability[place] = (finite > 0).mean() + (finite == 0).mean() / 2
+    return mean, lower, upper, probability
+
+
+def pool_subjects(values: Floats, usable: Flags) -> Floats:
+    """Mean over usable subjects with equal weights, appended as one subject more.
+
+    Parameters
+    ----------
+    values : ndarray, shape (n_subjects, ..., 1 + n_draws)
+        Estimates and their draws.
+    usable : ndarray of bool, shape (n_subjects, ...)
+        Which of them have intervals.
+
+    Returns
+    -------
+    ndarray, shape (n_subjects + 1, ..., 1 + n_draws)
+        A draw in which a usable subject is NaN, rare by what makes it usable, is the mean of the others.
+    """
+    inside = usable[..., None]
+    there = inside & np.isfinite(values)
+    n = there.sum(axis=0)
+    total = np.where(there, values, 0.0).sum(axis=0)
+    mean = np.where(n > 0, total / np.maximum(n, 1), np.nan)
+    return np.concatenate([values, mean[None]])
+
+
+def pool_flags(usable: Flags) -> Flags:
+    """Whether each subject is usable, and at last whether any of them is; shape (n_subjects + 1, ...)."""
+    return np.concatenate([usable, usable.any(axis=0)[None]])
+
+
+def align(estimate: xr.Dataset, points: xr.Dataset) -> xr.Dataset:
+    """The same estimate over all subjects of a fit, with their labels, and over all together where it has that.
+
+    Subjects without traces are NaN, counts 0 and words empty.
+    """
+    labels = [str(label) for label in points[names.SUBJECT].to_numpy()]
+    coordinates = {
+        name: values.to_numpy().astype(object) for name, values in subject_coordinates(points).items() if name in PARTS
+    }
+    if POOLED in estimate[names.SUBJECT].to_numpy():
+        labels.append(POOLED)
+        coordinates = {
+            name: np.append(values, POOLED if name == names.MODEL else "") for name, values in coordinates.items()
+        }
+    empty: dict[object, object] = {
+        name: 0 if values.dtype.kind in "iu" else "" if values.dtype.kind in "OU" else np.nan
+        for name, values in estimate.data_vars.items()
+    }
+    return estimate.reindex({names.SUBJECT: np.array(labels, dtype=object)}, fill_value=empty).assign_coords(
+        {name: (names.SUBJECT, values) for name, values in coordinates.items()}
+    )
