@@ -92,7 +92,7 @@ def time_gradients(case: Case) -> list[Record]:
 def _differentiate_in_jax(case: Case, tables: Tables) -> Callable[[], float]:
     """Compile the peer's value and gradient; the call returns the value."""
     import jax
-    from dynamax.hidden_markov_model import hmm_filter
+    from dynamax.hidden_markov_model import hmm_filter  # type: ignore[import-not-found]
     from jax import numpy as jnp
 
     jax.config.update("jax_enable_x64", True)

@@ -144,7 +144,8 @@ def _select(trials: pd.DataFrame, *, subset: str, index: str) -> pd.DataFrame:
     pooled = pd.concat([selected, controls], ignore_index=True)
     pooled[names.DH] = relative_index(pooled, index)
     pooled[names.SUBJECT] = label_subjects(pooled, like=selected)
-    return pooled
+    # Controls of a model of which no conflict is left say nothing of a balance point.
+    return pooled[pooled[names.SUBJECT].isin(selected[names.SUBJECT])]
 
 
 def _describe(

@@ -119,8 +119,9 @@ def arrange_chains(
     order = np.lexsort((place, subject))
     cell = subject[order] * n_bins + place[order]
     edges = np.flatnonzero(np.diff(cell, prepend=-1, append=-1))
+    cuts: list[int] = edges.tolist()
     bounds = [
-        (first, min(first + BLOCK, stop)) for start, stop in pairwise(edges) for first in range(start, stop, BLOCK)
+        (first, min(first + BLOCK, stop)) for start, stop in pairwise(cuts) for first in range(start, stop, BLOCK)
     ]
     parts, count = [], np.zeros((n_layers.size, symbol.shape[1], n_symbols))
     for first, stop in bounds:

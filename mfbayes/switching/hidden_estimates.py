@@ -1,6 +1,7 @@
 """Estimates of the hidden model: hazards, effects, hidden switches by region, occupancy, sides of single traces."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -223,10 +224,11 @@ def _average(values: Floats, cell: Indices, n_cells: int, weight: Floats | None 
     own = np.ones(values.size) if weight is None else weight
     total = np.bincount(cell, weights=own, minlength=n_cells)
     known = np.bincount(cell, weights=own * values, minlength=n_cells)
-    return np.divide(known, total, out=np.full(n_cells, np.nan), where=total > 0)
+    mean: Floats = np.divide(known, total, out=np.full(n_cells, np.nan), where=total > 0)
+    return mean
 
 
-def _bundle(draws: Floats, coords: dict[str, xr.DataArray | Floats], ci_prob: float) -> xr.Dataset:
+def _bundle(draws: Floats, coords: Mapping[str, Any], ci_prob: float) -> xr.Dataset:
     """Mean and interval over the last axis; a draw that has no value is left out, and NaN is what never has one."""
     flat = draws.reshape(-1, draws.shape[-1])
     found = np.full((3, flat.shape[0]), np.nan)

@@ -19,7 +19,7 @@ import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
 
-from mfbayes.coordinates import signed_scale
+from mfbayes.coordinates import Floats, Tensor, signed_scale
 from mfbayes.switching.informed import inform
 from mfbayes.switching.layout import Layout
 from mfbayes.switching.operator import SwitchingLikelihood, log_likelihood
@@ -59,7 +59,7 @@ def switching_model(layout: Layout, *, priors: SwitchingPriors | None = None) ->
     with pm.Model(coords=coords, check_bounds=False) as model:
         spread = signed_scale("spread", structure.scale_priors, dims="scale")
         coordinate = pm.Normal("coordinate", shape=structure.n_parts)
-        sd = pt.join(0, spread, structure.known_sds)[structure.part_sd]
+        sd = _append(spread, structure.known_sds)[structure.part_sd]
         # Rough posterior: standard normal at the pilot's spreads, and a part's own share of it at any other.
         whitened = place.mean + pt.constant(place.factor) @ coordinate
         narrowing = 1 + sd**2 * place.precision
@@ -68,14 +68,19 @@ def switching_model(layout: Layout, *, priors: SwitchingPriors | None = None) ->
         hazards = pm.Deterministic(
             "hazards", structure.centre + pt.constant(structure.map) @ (sd * standardised), dims="parameter"
         )
-        padded = pt.join(0, hazards, np.zeros(1))
+        padded = _append(hazards, np.zeros(1))
         pm.Potential(
             "pairs",
             log_likelihood(
                 likelihood,
                 table=padded[structure.level_index] + padded[structure.age_index],
                 slopes=padded[structure.slope_index],
-                scales=pt.join(0, spread, np.zeros(1))[structure.group_index],
+                scales=_append(spread, np.zeros(1))[structure.group_index],
             ),
         )
     return model
+
+
+def _append(values: Tensor, more: Floats) -> Tensor:
+    longer: Tensor = pt.join(0, values, more)  # type: ignore[no-untyped-call]
+    return longer

@@ -25,6 +25,7 @@ from mfbayes.switching.terms import measure_closeness
 from mfbayes.trajectories import Trajectories
 
 type Floats = NDArray[np.float64]
+type Indices = NDArray[np.int64]
 
 _CODES = np.array([names.STATE_CODES[side] for side in SIDES], dtype=np.int8)
 
@@ -171,7 +172,7 @@ def _walk(
     """States of every trace, layer by layer."""
     n, steps = base.shape[1], level.shape[2]
     rows, age, by_age = np.arange(n), np.full(n, OLD), np.append(process.by_age, 0.0)
-    side = rng.integers(0, 2, n)
+    side: Indices = rng.integers(0, 2, size=(n,))
     sides = np.empty((n, steps + 1), dtype=np.int64)
     sides[:, 0] = side
     for t in range(steps):
@@ -179,10 +180,9 @@ def _walk(
         side = np.where(switch, 1 - side, side)
         age = np.where(switch, 0, np.minimum(age + 1, OLD))
         sides[:, t + 1] = side
-    first = rng.geometric(1 / (1 + process.start_layer), n) - 1
+    first: Indices = rng.geometric(1 / (1 + process.start_layer), size=(n,)) - 1
+    dropped = np.less(rng.random(sides.shape), process.other_share)
     layers = np.arange(steps + 1)
-    dropped: NDArray[np.bool_] = rng.random(sides.shape) < process.other_share
-    silent: NDArray[np.bool_] = (layers < first[:, None]) | dropped | (layers >= depth[:, None])
-    state = _CODES[sides]
-    state[silent] = names.STATE_CODES[names.OTHER]
+    state: NDArray[np.int8] = _CODES[sides]
+    state[(layers < first[:, None]) | dropped | (layers >= depth[:, None])] = names.STATE_CODES[names.OTHER]
     return state

@@ -114,9 +114,7 @@ def test_gaps_are_summed_out_exactly(length: int) -> None:
 
 
 @pytest.mark.parametrize("groups", [False, True])
-def test_gradients_are_those_of_finite_differences(
-    traces: tuple[Trajectories, dict[str, float]], groups: bool
-) -> None:
+def test_gradients_are_those_of_finite_differences(traces: tuple[Trajectories, dict[str, float]], groups: bool) -> None:
     likelihood, inputs = _likelihood(traces, groups=groups), _parameters()
     found = likelihood.evaluate(*inputs)
     assert found.value == pytest.approx(found.by_group.sum())
