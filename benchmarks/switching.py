@@ -1,0 +1,113 @@
+"""The hazard model of switching at size, without and with effects of groups.
+
+    python -m benchmarks.switching --seed 1
+    python -m benchmarks.switching --quick --seed 1
+    python -m benchmarks.switching --gradient --seed 1
+
+Traces are simulated from the model: they commit first after three layers or so, and read neither answer in 3 % of the
+layers after that.
+"""
+
+import argparse
+
+import numpy as np
+
+from benchmarks.machine import clocked
+from benchmarks.record import Record, write_record
+from mfbayes.switching.fit import fit_switching
+from mfbayes.switching.layout import Layout, lay_out_pairs
+from mfbayes.switching.operator import SwitchingLikelihood
+from mfbayes.switching.pairs import pair_layers
+from mfbayes.switching.pilot import estimate_effects, estimate_roughly
+from mfbayes.switching.priors import SwitchingPriors
+from mfbayes.switching.simulation import simulate_switching
+from mfbayes.switching.structure import build_structure
+from mfbayes.switching.terms import DEFAULT_TERMS, find_x
+from mfbayes.trajectories import Trajectories
+
+_ITEMS = 25
+_REPEATS = 9
+
+
+def time_gradient(trajectories: Trajectories, points: dict[str, float], *, groups: bool) -> Record:
+    """Milliseconds of value and gradient at the pilot's estimates, and those of laying the pairs out."""
+    with clocked() as laying:
+        pairs = pair_layers(trajectories)
+        layout = lay_out_pairs(pairs, find_x(pairs.trajectories, points), terms=DEFAULT_TERMS, groups=groups)
+        pilot = estimate_roughly(layout)
+        effects, scores = estimate_effects(layout, pilot)
+        likelihood = SwitchingLikelihood(layout, effects=effects, scores=scores)
+    n_levels = int(layout.n_steps.sum())
+    hazards = np.concatenate([_levels(layout, pilot.level, n_levels), pilot.coefficient.ravel()])
+    structure = build_structure(layout, SwitchingPriors())
+    table, slopes = structure.tabulate(np.append(hazards, np.zeros(len(structure.parameters) - hazards.size)))
+    scales = np.full((2, 2), 0.4)
+    likelihood.evaluate(table, slopes, scales)
+    with clocked() as elapsed:
+        for _ in range(_REPEATS):
+            likelihood.evaluate(table, slopes, scales)
+    return {
+        "contender": f"gradient, groups {'on' if groups else 'off'}",
+        "pairs": len(pairs),
+        "rows": sum(rows.place.size for rows in layout.rows),
+        "gaps": layout.gaps.layer.size,
+        "laying_seconds": round(laying.wall, 2),
+        "gradient_ms": round(1000 * elapsed.wall / _REPEATS, 3),
+        "gradient_cpu_ms": round(1000 * elapsed.cpu / _REPEATS, 3),
+    }
+
+
+def time_fit(trajectories: Trajectories, points: dict[str, float], *, groups: bool, seed: int) -> Record:
+    """Seconds of a whole fit, compiling the graph included, and what its draws are worth."""
+    with clocked() as elapsed:
+        fit = fit_switching(trajectories, points, groups=groups, seed=seed)
+    convergence = fit.sample.convergence
+    return {
+        "contender": f"fit, groups {'on' if groups else 'off'}",
+        "seconds": round(elapsed.wall, 1),
+        "cpu_seconds": round(elapsed.cpu, 1),
+        "passed": bool(fit.sample.passed),
+        "attempts": int(convergence.attrs["attempts"]),
+        "max_r_hat": round(float(convergence["r_hat"].max()), 4),
+        "min_ess": round(float(min(convergence["ess_bulk"].min(), convergence["ess_tail"].min()))),
+        "steps_a_draw": round(float(fit.sample.statistics["n_steps"].mean()), 1),
+    }
+
+
+def _levels(layout: Layout, level: np.ndarray, n_levels: int) -> np.ndarray:
+    subject = np.repeat(np.arange(len(layout.subjects)), layout.n_steps)
+    layer = np.concatenate([np.arange(n) for n in layout.n_steps])
+    return level[:, subject, layer].reshape(2 * n_levels)
+
+
+def main() -> None:
+    """Run and record."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--models", type=int, default=6)
+    parser.add_argument("--traces", type=int, default=10_000, help="of each model")
+    parser.add_argument("--layers", type=int, default=32)
+    parser.add_argument("--quick", action="store_true", help="3 models, 1,000 traces, 12 layers")
+    parser.add_argument("--gradient", action="store_true", help="no fits")
+    parser.add_argument("--groups", choices=("on", "off", "both"), default="both")
+    chosen = parser.parse_args()
+    n_models, n_traces, n_layers = (3, 1000, 12) if chosen.quick else (chosen.models, chosen.traces, chosen.layers)
+    trajectories, points, _ = simulate_switching(
+        n_layers=(n_layers,) * n_models,
+        n_groups=max(n_traces // _ITEMS, 2),
+        n_items=_ITEMS,
+        rng=np.random.default_rng(chosen.seed),
+    )
+    size = {"benchmark": "switching", "models": n_models, "traces": n_traces, "layers": n_layers, "seed": chosen.seed}
+    for groups in (False, True):
+        if chosen.groups not in ("both", "on" if groups else "off"):
+            continue
+        write_record(size | time_gradient(trajectories, points, groups=groups))
+        if not chosen.gradient:
+            write_record(
+                size | time_fit(trajectories, points, groups=groups, seed=chosen.seed), packages=["pymc", "nutpie"]
+            )
+
+
+if __name__ == "__main__":
+    main()
