@@ -86,12 +86,12 @@ def marginal_model(design: Design, *, priors: Priors | None = None) -> pm.Model:
         With the variables of `following_model`, less the effects of groups.
     """
     scales = priors or Priors()
-    pilot = _estimate(design)
+    pilot = estimate_pilot(design)
     slope = np.exp(pilot.log_slope)
     guess = three_scales(design, np.full(len(design.group_scales), _PILOT_SCALE))
     likelihood = marginal_likelihood(design).started_at(np.column_stack([slope * pilot.balance_point, slope]), guess)
     with pm.Model(coords=coordinates(design), check_bounds=False) as model:
-        subjects = _subjects(design, scales, pilot)
+        subjects = add_subjects(design, scales, pilot)
         sds = {name: signed_scale(name, getattr(scales, name)) for name in design.group_scales}
         pm.Potential(
             "marginal_likelihood",
@@ -125,8 +125,8 @@ def linear_predictor(design: Design, *, priors: Priors) -> Tensor:
     priors : Priors
         Scales of the priors.
     """
-    pilot = _estimate(design)
-    subjects = _subjects(design, priors, pilot)
+    pilot = estimate_pilot(design)
+    subjects = add_subjects(design, priors, pilot)
     sds: dict[str, Any] = {name: signed_scale(name, getattr(priors, name)) for name in design.group_scales}
     of_group, of_branch, of_cell = (sds.get(name, 0.0) for name in GROUP_SCALES)
 
@@ -173,7 +173,8 @@ def linear_predictor(design: Design, *, priors: Priors) -> Tensor:
     return logit_p
 
 
-def _estimate(design: Design) -> Estimates:
+def estimate_pilot(design: Design) -> Estimates:
+    """Rough estimates of a design, which place the coordinates of its subjects."""
     return estimate_roughly(
         design.uncertainty,
         design.is_text,
@@ -183,8 +184,8 @@ def _estimate(design: Design) -> Estimates:
     )
 
 
-def _subjects(design: Design, priors: Priors, pilot: Estimates) -> Subjects:
-    """Balance points and slopes with their population."""
+def add_subjects(design: Design, priors: Priors, pilot: Estimates) -> Subjects:
+    """Add balance points and slopes with their population to the model in whose context it is called."""
     balance_point = _hierarchical(
         "balance_point",
         design,

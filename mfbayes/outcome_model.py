@@ -20,7 +20,7 @@ from scipy.special import expit
 from mfbayes import names
 from mfbayes.coordinates import informed_normal, signed_scale
 from mfbayes.design import lay_out
-from mfbayes.following import _estimate, _subjects, coordinates
+from mfbayes.following import add_subjects, coordinates, estimate_pilot
 from mfbayes.marginal.pair_operator import PairedData, evaluate_pairs, integrated_pairs
 from mfbayes.priors import Priors
 
@@ -78,12 +78,12 @@ def three_outcome_model(
     data = pair_up(trials)
     every = data.design
     pilot, precision = _estimate_other(data)
-    rough = _estimate(following)
+    rough = estimate_pilot(following)
     slope = np.exp(rough.log_slope)
     start = evaluate_pairs(data, np.column_stack([slope * rough.balance_point, slope, pilot]), _GUESS)[3]
     data = data._replace(start=np.where(np.isfinite(start), start, 0.0))
     with pm.Model(coords=coordinates(following) | {"feature": ["intercept", *FEATURES]}, check_bounds=False) as model:
-        lines = _subjects(following, scales, rough)
+        lines = add_subjects(following, scales, rough)
         effects = _subject_effects(own, pilot, precision)
         levels = following.group_scales
         sds = {name: signed_scale(name, getattr(scales, name)) for name in levels}

@@ -38,10 +38,10 @@ def import_words_or_vision(
     write_text(out / RATIOS_FILE, ratios.to_csv(index=False))
     width = max(map(len, ratios["model"]))
     typer.echo("Text-preference ratio, text / (text + image):")
-    for row in ratios.itertuples():
+    for row in ratios.to_dict("records"):
         typer.echo(
-            f"  {row.model:<{width}}  {row.task}  {100 * row.text_preference_ratio:.2f} %  {row.n_text} text, "
-            f"{row.n_image} image, {row.n_other} other, {row.n_same} without conflict"
+            f"  {row['model']:<{width}}  {row['task']}  {row['text_preference_ratio']:.2%}  {row['n_text']} text, "
+            f"{row['n_image']} image, {row['n_other']} other, {row['n_same']} without conflict"
         )
     if imported.trials.empty:
         raise InputError(

@@ -38,7 +38,7 @@ _SETTLED = 1e-5  # a Newton step this small is the last, for it leaves an error 
 _LARGE = 1e100
 _RUN = 512  # (1 + exp(-x)) is at most 2, so a product of that many stays finite
 # Sums may be reordered, so that they use vector registers; infinities and NaN keep their meaning.
-_REORDERED = {"contract", "reassoc", "nsz", "arcp"}
+REORDERED = {"contract", "reassoc", "nsz", "arcp"}
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -57,8 +57,8 @@ def _as_double(context: Any, value: Any) -> Any:
     return types.float64(types.int64), generate
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=_REORDERED, inline="always")
-def _exp_of_negative(x):  # type: ignore[no-untyped-def]
+@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=REORDERED, inline="always")
+def exp_of_negative(x):  # type: ignore[no-untyped-def]
     """exp(x) for x <= 0 within 4e-15, in operations that vectorise and wait for each other little."""
     x = max(x, -700.0)
     n = np.floor(x * _LOG2_E + 0.5)
@@ -72,7 +72,7 @@ def _exp_of_negative(x):  # type: ignore[no-untyped-def]
     return p * _as_double((_read_bits(n + _SHIFTER) + 1023) << 52)
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=_REORDERED)
+@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=REORDERED)
 def _respond(eta, is_text, cells, effect, p_text):  # type: ignore[no-untyped-def]
     """Log-likelihood of a group's trials; P(text) of each in `p_text`.
 
@@ -88,7 +88,7 @@ def _respond(eta, is_text, cells, effect, p_text):  # type: ignore[no-untyped-de
         x, hits = p_text[first : first + _RUN], is_text[first : first + _RUN]
         product = 1.0
         for i in range(x.size):
-            t = _exp_of_negative(-abs(x[i]))
+            t = exp_of_negative(-abs(x[i]))
             s = 1.0 / (1.0 + t)
             product *= 1.0 + t
             likelihood += hits[i] * x[i] - max(x[i], 0.0)
@@ -97,7 +97,7 @@ def _respond(eta, is_text, cells, effect, p_text):  # type: ignore[no-untyped-de
     return likelihood
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=_REORDERED)
+@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=REORDERED)
 def _differentiate(p_text, is_text, cells, score, weight):  # type: ignore[no-untyped-def]
     """Derivative of each cell's log-likelihood in its effect, and minus the second derivative."""
     for c in range(cells.size - 1):
@@ -109,7 +109,7 @@ def _differentiate(p_text, is_text, cells, score, weight):  # type: ignore[no-un
         score[c], weight[c] = first, second
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=_REORDERED)
+@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=REORDERED)
 def _move(p_text, is_text, cells, step, score, weight, skew):  # type: ignore[no-untyped-def]
     """Take short steps in the effects by Taylor's series, without an exponential; the gain in log-likelihood.
 
@@ -137,7 +137,7 @@ def _move(p_text, is_text, cells, step, score, weight, skew):  # type: ignore[no
     return gain
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=_REORDERED)
+@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=REORDERED)
 def _differentiate_trials(whole_p, whole_hits, first, last, half_variance, pull):  # type: ignore[no-untyped-def]
     """Turn P(text) of one cell's trials into the derivative of the marginal in their eta."""
     p, hits = whole_p[first:last], whole_hits[first:last]
@@ -442,7 +442,7 @@ def settle_groups(  # type: ignore[no-untyped-def]
             weights[first_cell + c] = work[4, c] if found else np.nan
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=_REORDERED)
+@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=REORDERED)
 def _predict(eta, offset, features, coefficients, subject, first, last, start):  # type: ignore[no-untyped-def]
     """Linear predictors of one cell's trials."""
     own, known = eta[first:last], 0
@@ -462,7 +462,7 @@ def _predict(eta, offset, features, coefficients, subject, first, last, start): 
             own[i] += coefficient * feature[i]
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=_REORDERED)
+@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=REORDERED)
 def _dot(slope, feature, first, last, start):  # type: ignore[no-untyped-def]
     own, other = slope[first:last], feature[start + first : start + last]
     total = 0.0

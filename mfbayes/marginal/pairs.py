@@ -15,7 +15,7 @@ import math
 import numba as nb
 import numpy as np
 
-from mfbayes.marginal.kernel import _REORDERED, _exp_of_negative
+from mfbayes.marginal.kernel import REORDERED, exp_of_negative
 
 N_COVARIANCES = 7
 """A11, A12, A22, B11, B12, B22, C."""
@@ -56,7 +56,7 @@ def _is_hit(outcome, j):  # type: ignore[no-untyped-def]
     return outcome if j == 0 else max(outcome - 1.0, 0.0)
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=_REORDERED)
+@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=REORDERED)
 def _read_cell(outcome, eta, effect, j, p):  # type: ignore[no-untyped-def]
     """Log-likelihood of one cell and its derivatives in one effect; probabilities in `p`.
 
@@ -71,7 +71,7 @@ def _read_cell(outcome, eta, effect, j, p):  # type: ignore[no-untyped-def]
             counts = 1.0 if j == 1 else 1.0 - other
             hit = other if j == 1 else y[i]
             z = x[i] + effect
-            t = _exp_of_negative(-abs(z))
+            t = exp_of_negative(-abs(z))
             q = 1.0 / (1.0 + t)
             q = q if z >= 0 else t * q
             # A logarithm of products, for it costs as much as the exponential.

@@ -25,7 +25,7 @@ def test_trials_and_ratios_are_written(tmp_path: Path, run: Run) -> None:
     repository = write_repository(tmp_path / "copy")
     done = run("import", "words-or-vision", repository, "--out", tmp_path / "out")
     assert done.code == 0
-    assert "100.00 %" in done.out
+    assert "100.00%" in done.out
     assert "--index nll" in done.out
     trials = pd.read_parquet(tmp_path / "out" / "trials.parquet")
     assert trials["group"].tolist() == ["0", "1", "2"]
