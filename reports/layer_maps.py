@@ -26,7 +26,7 @@ def draw_layer_maps(evidence: Evidence) -> Figure | None:
         "Rows: decoder layers, the last on top; columns: bins of dH. Colour: mean logit of the text "
         "answer minus that of the image answer, read through the logit lens; the last layer is "
         "the model's own output. Each map has its own scale, its end printed beside the name. Dashed: "
-        "the balance point."
+        f"the balance point; shaded: its {evidence.level} interval."
     )
     alt = "Maps of the mean logit difference over layers and relative uncertainty. " + " ".join(
         f"{s.key}: {_describe(table, s, reach=evidence.reach)}." for s in subjects
@@ -87,6 +87,8 @@ def _draw(table: xr.Dataset, subject: Subject, values: NDArray[np.float64], larg
             )
     for step in sorted(strips):
         canvas.path("".join(strips[step]), f"q{step}")
+    if subject.located and subject.upper > x.low and subject.lower < x.high:
+        canvas.rectangle(x(subject.lower), y.end, x(subject.upper) - x(subject.lower), y.start - y.end, "balance-band")
     if subject.located and x.holds(subject.median):
         canvas.line((x(subject.median), y.end - 3), (x(subject.median), y.start + 3), "balance")
     for layer in sorted({1, n_layers}):

@@ -1,4 +1,4 @@
-"""How often the leading answer changes sides over the layers, in ambiguous, clear and control cases."""
+"""How often the leading answer changes sides over the layers: around the balance point, on both sides, in controls."""
 
 import numpy as np
 import xarray as xr
@@ -6,120 +6,142 @@ from markupsafe import Markup
 
 from mfbayes.reports.axes import Rows, draw_x_axis
 from mfbayes.reports.evidence import Evidence, Subject
-from mfbayes.reports.figures import WIDTHS, Drawing, Figure, Key, Panel, Table
-from mfbayes.reports.numerals import count, decimal, interval, listing, numeral
+from mfbayes.reports.figures import Drawing, Figure, Key, Panel, Table
+from mfbayes.reports.lookup import Numbers
+from mfbayes.reports.marks import draw_estimate, draw_key
+from mfbayes.reports.numerals import MINUS, count, decimal, interval, listing, numeral, percent
 from mfbayes.reports.svg import Canvas, Scale
 
-REGIONS = ("ambiguous", "clear", "control")
+OSCILLATIONS = "oscillations"
+DRAWN = {OSCILLATIONS: "Oscillations per item", "round-trips": "Round trips per item, one back and forth counting two"}
+MEASURES = DRAWN | {
+    "first-commitment": "First layer on a side",
+    "last-switch": "Layer of the last switch",
+    "dwell": "Mean layers between switches",
+}
+REGIONS = {"text-clear": "up", "ambiguous": "circle", "image-clear": "down", "control": "cross"}
+WORDS = {"text-clear": "text's side", "ambiguous": "ambiguous", "image-clear": "image's side", "control": "control"}
 ALL_REGIONS = ("text-clear", "ambiguous", "image-clear", "clear", "control")
-
-type Values = dict[tuple[str, str, str], float]
-"""Estimates by subject, region and name: read once, since each look-up in a Dataset costs a millisecond."""
+ENDS = ("mean", "lower", "upper")
 
 
 def draw_oscillations(evidence: Evidence) -> Figure | None:
-    """Draw the mean number of oscillations by region, or nothing without traces."""
-    table = evidence.table("oscillations")
+    """Draw the mean numbers of oscillations and of round trips by region, or nothing without traces."""
+    table = _find(evidence)
     if table is None:
         return None
-    values = _read(table.transpose("subject", "region", ...))
-    drawings = tuple(Drawing(_draw(evidence, values, width=width), shown) for shown, width in WIDTHS.items())
+    numbers = Numbers(table, "subject", "measure", "region")
+    never = Numbers(table, "subject", "region")
+    panels = tuple(
+        Panel(
+            (
+                Drawing(_draw(evidence, numbers, measure, width=504), "wide"),
+                Drawing(_draw(evidence, numbers, measure, width=358), "narrow"),
+            ),
+            heading=heading,
+        )
+        for measure, heading in DRAWN.items()
+        if measure in numbers.labels["measure"]
+    )
     alt = "Mean oscillations. " + "; ".join(
-        f"{s.key}: " + ", ".join(f"{region} {decimal(_mean(values, s, region))}" for region in REGIONS)
-        for s in _traced(evidence, values)
+        f"{evidence.short(s.key)}: "
+        + ", ".join(f"{word} {decimal(numbers('mean', s.key, OSCILLATIONS, r))}" for r, word in WORDS.items())
+        for s in _traced(evidence, numbers)
     )
     caption = (
-        "An oscillation: between decoder layers, the logit lens's leading answer changes from the text's to the "
-        "image's or back; layers led by anything else are skipped. Ambiguous: |dH \N{MINUS SIGN} b| < "
-        f"{evidence.reach:g}. "
-        f"Control: the text is about another object. Lines: {evidence.level} intervals."
+        "An oscillation: from one decoder layer to the next, the logit lens's leading answer changes from the text's "
+        "to the image's or back; layers led by anything else are skipped. Round trips leave out the one change that "
+        f"the final answer needs. Ambiguous: |dH {MINUS} b| < {evidence.reach:g}; the text's side lies below, the image's above. Control: "
+        f"the text is about another object. Lines: {evidence.level} intervals over groups and over b."
     )
-    keys = (
-        Key(_key("dot neutral"), "ambiguous"),
-        Key(_key("hollow neutral"), "clear"),
-        Key(_key("", cross=True), "control"),
-    )
-    title = _title(evidence, values)
     return Figure(
-        "oscillations", title, alt, (Panel(drawings),), (_data(evidence, values),), caption=caption, keys=keys
+        "oscillations",
+        _title(evidence, numbers),
+        alt,
+        panels,
+        (_data(evidence, numbers, never),),
+        caption=caption,
+        grid="two",
+        keys=tuple(Key(draw_key(shape, _look(region)), WORDS[region]) for region, shape in REGIONS.items()),
     )
 
 
-def _read(table: xr.Dataset) -> Values:
-    regions = [str(region) for region in table["region"].values]
-    return {
-        (str(key), region, name): float(table[name].values[i, j])
-        for name in ("mean", "lower", "upper", "n", "never_committed")
-        for i, key in enumerate(table["subject"].values)
-        for j, region in enumerate(regions)
-    }
+def _find(evidence: Evidence) -> xr.Dataset | None:
+    """Every measure, or oscillations alone where a fit has no more."""
+    table = evidence.table("traces")
+    if table is not None:
+        return table
+    alone = evidence.table("oscillations")
+    if alone is None:
+        return None
+    return alone.assign({name: alone[name].expand_dims(measure=[OSCILLATIONS]) for name in (*ENDS, "n")})
 
 
-def _traced(evidence: Evidence, values: Values) -> list[Subject]:
-    return [s for s in evidence.subjects if any(np.isfinite(_mean(values, s, region)) for region in ALL_REGIONS)]
+def _traced(evidence: Evidence, numbers: Numbers) -> list[Subject]:
+    return [
+        s
+        for s in evidence.subjects
+        if any(np.isfinite(numbers("mean", s.key, OSCILLATIONS, region)) for region in ALL_REGIONS)
+    ]
 
 
-def _value(values: Values, subject: Subject, region: str, name: str) -> float:
-    return values.get((subject.key, region, name), float("nan"))
+def _look(region: str) -> str:
+    return "fill neutral" if region == "ambiguous" else "hollow neutral"
 
 
-def _mean(values: Values, subject: Subject, region: str) -> float:
-    return _value(values, subject, region, "mean")
-
-
-def _draw(evidence: Evidence, values: Values, *, width: float) -> Markup:
-    rows = Rows(evidence, width=width, top=8, height=36)
-    canvas = Canvas(width, rows.bottom + 42)
-    ends = np.array([v for (_, region, name), v in values.items() if region in REGIONS and name in ("mean", "upper")])
-    highest = float(np.nanmax(ends)) if np.isfinite(ends).any() else 1.0
-    scale = Scale(0, max(1.08 * highest, 0.1), rows.name_width + 14, width - 8)
-    draw_x_axis(canvas, scale, top=8, bottom=rows.bottom, label="mean oscillations per item", ticks=5)
+def _draw(evidence: Evidence, numbers: Numbers, measure: str, *, width: float) -> Markup:
+    gap, stacked = 9.0, width < 500
+    rows = Rows(evidence, width=width, top=8, height=gap * len(REGIONS) + 12)
+    canvas = Canvas(width, rows.bottom + 30)
+    ends = [numbers(name, s.key, measure, r) for s in evidence.subjects for r in REGIONS for name in ("mean", "upper")]
+    highest = max([end for end in ends if np.isfinite(end)], default=1.0)
+    scale = Scale(0, max(1.05 * highest, 0.1), rows.name_width + (8 if stacked else 6), width - 8)
+    draw_x_axis(canvas, scale, top=8, bottom=rows.bottom)
     rows.draw_names(canvas)
-    traced = {s.key for s in _traced(evidence, values)}
+    traced = {s.key for s in _traced(evidence, numbers)}
     for subject, y in rows.places:
         if subject.key not in traced:
             canvas.text(scale.start + 6, y + 6, "no traces", "note")
             continue
-        _draw_row(canvas, scale, values, subject, y)
+        first = y - gap * (len(REGIONS) - 1) / 2 + 1
+        for i, (region, shape) in enumerate(REGIONS.items()):
+            value, lower, upper = (numbers(end, subject.key, measure, region) for end in ENDS)
+            draw_estimate(
+                canvas, scale, first + gap * i, (value, lower, upper),
+                css="neutral" if region == "control" else f"m{subject.colour}", shape=shape,
+                hollow=region != "ambiguous", size=3.7,
+                title=f"{subject.key}, {WORDS[region]}: {decimal(value)} {interval(lower, upper)}",
+            )  # fmt: skip
     return canvas.markup()
 
 
-def _draw_row(canvas: Canvas, scale: Scale, values: Values, subject: Subject, y: float) -> None:
-    css = f"m{subject.colour}"
-    ambiguous, clear = (_mean(values, subject, region) for region in ("ambiguous", "clear"))
-    if np.isfinite(ambiguous) and np.isfinite(clear):
-        canvas.line((scale(clear), y), (scale(ambiguous), y), f"link {css}")
-    for region, offset, look in (("control", 6, "cross"), ("clear", 3, "hollow"), ("ambiguous", -3, "dot")):
-        mean, lower, upper = (_value(values, subject, region, name) for name in ("mean", "lower", "upper"))
-        if not np.isfinite(mean):
-            continue
-        words = f"{subject.key}, {region}: {decimal(mean)} {interval(lower, upper)}"
-        at = y if region != "control" else y + offset
-        if np.isfinite(lower) and np.isfinite(upper):
-            canvas.line((scale(lower), at), (scale(upper), at), f"bar thin {css if look != 'cross' else 'neutral'}")
-        if look == "cross":
-            canvas.marker("cross", scale(mean), at, "fill neutral", size=3.6, title=words)
+def _compare(evidence: Evidence, numbers: Numbers) -> list[tuple[Subject, int]]:
+    """1 where ambiguous cases change sides more often than clear ones, -1 less often, 0 where it is not known.
+
+    By the contrast's interval where the fit has it, else by the two regions' intervals, which is stricter.
+    """
+    contrasts = evidence.table("contrasts")
+    found = Numbers(contrasts, "subject", "measure", "contrast") if contrasts is not None else None
+    compared = []
+    for s in _traced(evidence, numbers):
+        if found is not None:
+            place = (s.key, OSCILLATIONS, "clear")
+            lower, upper = found("lower", *place), found("upper", *place)
         else:
-            canvas.marker("circle", scale(mean), at, f"{look} {css}", size=5.2, title=words)
+            lower, upper = (
+                numbers(one, s.key, OSCILLATIONS, "ambiguous") - numbers(other, s.key, OSCILLATIONS, "clear")
+                for one, other in (("lower", "upper"), ("upper", "lower"))
+            )
+        if np.isfinite([lower, upper]).all():
+            compared.append((s, int(lower > 0) - int(upper < 0)))
+    return compared
 
 
-def _key(css: str, *, cross: bool = False) -> Markup:
-    canvas = Canvas(14, 14)
-    if cross:
-        canvas.marker("cross", 7, 7, "fill neutral", size=3.8)
-    else:
-        canvas.marker("circle", 7, 7, css, size=5)
-    return canvas.markup("swatch")
-
-
-def _title(evidence: Evidence, values: Values) -> str:
+def _title(evidence: Evidence, numbers: Numbers) -> str:
     if not evidence.converged:
         return "Oscillations, by regions of a fit that did not converge"
-    compared = [
-        s for s in _traced(evidence, values) if all(np.isfinite(_mean(values, s, r)) for r in ("ambiguous", "clear"))
-    ]
-    more = [s for s in compared if _value(values, s, "ambiguous", "lower") > _value(values, s, "clear", "upper")]
-    fewer = [s for s in compared if _value(values, s, "ambiguous", "upper") < _value(values, s, "clear", "lower")]
+    compared = _compare(evidence, numbers)
+    more, fewer = ([s for s, sign in compared if sign == wanted] for wanted in (1, -1))
     if not compared:
         return "Ambiguous and clear cases cannot be compared"
     if len(compared) == 1:
@@ -133,9 +155,10 @@ def _title(evidence: Evidence, values: Values) -> str:
     if len(more) == len(compared):
         return "Ambiguous cases change sides more often than clear ones, in every model"
     if not more and not fewer:
-        return "Ambiguous cases do not clearly change sides more often, in any model"
+        return "Ambiguous cases do not clearly change sides more often than clear ones, in any model"
+    verb = "changes" if len(more) == 1 else "change"
     share = (
-        f"{numeral(len(more)).capitalize()} of {numeral(len(compared))} models change sides more "
+        f"{numeral(len(more)).capitalize()} of {numeral(len(compared))} models {verb} sides more "
         "often in ambiguous cases"
     )
     if fewer:
@@ -144,14 +167,19 @@ def _title(evidence: Evidence, values: Values) -> str:
     return share
 
 
-def _data(evidence: Evidence, values: Values) -> Table:
+def _data(evidence: Evidence, numbers: Numbers, never: Numbers) -> Table:
     rows = []
-    for s in _traced(evidence, values):
-        for region in ALL_REGIONS:
-            mean, lower, upper, n, never = (
-                _value(values, s, region, name) for name in ("mean", "lower", "upper", "n", "never_committed")
-            )
-            if np.isfinite(mean):
-                rows.append([s.key, region, decimal(mean), interval(lower, upper), count(n), decimal(never)])
-    head = ["Model", "Region", "Mean", f"{evidence.level} interval", "Items", "Never committed"]
-    return Table.of("Mean oscillations by region", head, rows)
+    for s in _traced(evidence, numbers):
+        for measure in numbers.labels["measure"]:
+            for region in ALL_REGIONS:
+                mean, lower, upper, n = (numbers(name, s.key, measure, region) for name in (*ENDS, "n"))
+                if np.isfinite(mean):
+                    rows.append(
+                        [
+                            evidence.short(s.key), MEASURES.get(measure, measure), WORDS.get(region, "clear, both"),
+                            decimal(mean), interval(lower, upper), count(n),
+                            percent(never("never_committed", s.key, region)),
+                        ]
+                    )  # fmt: skip
+    head = ["Model", "Measure", "Region", "Mean", f"{evidence.level} interval", "Items", "Never on a side"]
+    return Table.of("What traces do, by region", head, rows)

@@ -19,12 +19,14 @@ from markupsafe import Markup
 from mfbayes import names
 from mfbayes._version import __version__
 from mfbayes.errors import InputError
+from mfbayes.reports.cases import draw_case
 from mfbayes.reports.conditions import draw_conditions
 from mfbayes.reports.convergence import check_convergence
 from mfbayes.reports.curves import draw_curves
 from mfbayes.reports.evidence import Evidence, Subject, read_evidence
 from mfbayes.reports.forest import draw_forest
 from mfbayes.reports.halves import draw_halves
+from mfbayes.reports.hazards import draw_hazards
 from mfbayes.reports.lapses import tabulate_lapses
 from mfbayes.reports.laws import compare_laws
 from mfbayes.reports.layer_maps import draw_layer_maps
@@ -40,7 +42,9 @@ from mfbayes.reports.sensitivity import draw_sensitivity
 from mfbayes.reports.standing import place_models
 from mfbayes.reports.style import content_policy, style_sheet
 from mfbayes.reports.svg import Canvas
+from mfbayes.reports.switching_checks import check_switching
 from mfbayes.reports.tiers import draw_tiers
+from mfbayes.reports.vacillation import draw_contrasts, tabulate_verdicts
 from mfbayes.reports.verdict import judge, plain
 from mfbayes.storage import write_text
 
@@ -88,7 +92,12 @@ def render(tree: xr.DataTree, run: Mapping[str, Any] | None = None, *, when: dat
         lapses=tabulate_lapses(evidence),
         tiers=draw_tiers(evidence),
         oscillations=draw_oscillations(evidence),
+        contrasts=draw_contrasts(evidence),
+        verdicts=tabulate_verdicts(evidence),
         layers=draw_layer_maps(evidence),
+        hazards=draw_hazards(evidence),
+        switching=check_switching(evidence),
+        case=draw_case(evidence),
         convergence=check_convergence(evidence),
         reproduction=describe_run(run or {}, evidence.attributes),
         version=__version__,

@@ -42,7 +42,9 @@ REORDERED = {"contract", "reassoc", "nsz", "arcp"}
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def _read_bits(context: Any, value: Any) -> Any:
+def read_bits(context: Any, value: Any) -> Any:
+    """The bits of a double as an integer."""
+
     def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         return builder.bitcast(arguments[0], ir.IntType(64))
 
@@ -50,7 +52,9 @@ def _read_bits(context: Any, value: Any) -> Any:
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def _as_double(context: Any, value: Any) -> Any:
+def as_double(context: Any, value: Any) -> Any:
+    """The double that an integer's bits are."""
+
     def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         return builder.bitcast(arguments[0], ir.DoubleType())
 
@@ -69,7 +73,7 @@ def exp_of_negative(x):  # type: ignore[no-untyped-def]
     middle = (1 / 24.0 + r * (1 / 120.0)) + r2 * (1 / 720.0 + r * (1 / 5040.0))
     high = (1 / 40320.0 + r * (1 / 362880.0)) + r2 * (1 / 3628800.0 + r * (1 / 39916800.0))
     p = low + r4 * (middle + r4 * (high + r4 * (1 / 479001600.0)))
-    return p * _as_double((_read_bits(n + _SHIFTER) + 1023) << 52)
+    return p * as_double((read_bits(n + _SHIFTER) + 1023) << 52)
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=REORDERED)

@@ -29,7 +29,7 @@ import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
-from mfbayes.marginal.kernel import _as_double, _read_bits
+from mfbayes.marginal.kernel import REORDERED, as_double, read_bits
 
 type Floats = NDArray[np.float64]
 type Indices = NDArray[np.int64]
@@ -37,7 +37,6 @@ type Indices = NDArray[np.int64]
 BLOCK = 128  # chains side by side
 _EVERY = 4  # layers after which the product's exponent is put away: a ratio may be as large as exp(170)
 _MANTISSA, _ONE, _BIAS = (1 << 52) - 1, 1023 << 52, 1023
-_REORDERED = {"contract", "reassoc", "nsz", "arcp"}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -207,7 +206,7 @@ def _odds(emission):  # type: ignore[no-untyped-def]
     return ratio
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=_REORDERED)
+@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=REORDERED)
 def _filter(seen, ratio, to_image, to_text, first, filtered, ahead, product, exponent):  # type: ignore[no-untyped-def]
     """Forward through a block: `filtered` is p and `ahead` q of every layer and chain."""
     depth, width = seen.shape
@@ -222,9 +221,9 @@ def _filter(seen, ratio, to_image, to_text, first, filtered, ahead, product, exp
             looked_up[j] = own[codes[j]]
         if layer and layer % _EVERY == 0:
             for j in range(width):
-                bits = _read_bits(product[j])
+                bits = read_bits(product[j])
                 exponent[j] += (bits >> 52) - _BIAS
-                product[j] = _as_double((bits & _MANTISSA) | _ONE)
+                product[j] = as_double((bits & _MANTISSA) | _ONE)
         for j in range(width):
             lifted = q[j] * looked_up[j]
             c = lifted + (1.0 - q[j])
@@ -236,7 +235,7 @@ def _filter(seen, ratio, to_image, to_text, first, filtered, ahead, product, exp
                 after[j] = enter + p[j] * stay
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=_REORDERED)
+@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=REORDERED)
 def _step_back(p, q, a, b, smoothed, leaving, entering):  # type: ignore[no-untyped-def]
     """One layer back: P(text) given all layers in `smoothed`, P(switch) of either direction beside it.
 

@@ -11,9 +11,10 @@ from mfbayes.switching.hidden_codes import encode
 from mfbayes.switching.hidden_estimates import describe_effects, describe_hazards, describe_sides
 from mfbayes.trajectories import Trajectories
 
+# The gate judges well over a thousand elements at size: so many draws keep the worst of them below its bound.
 HIDDEN_ATTEMPTS = (
-    Effort(tune=300, draws=500, target_accept=0.8),
-    Effort(tune=800, draws=1000, target_accept=0.9),
+    Effort(tune=300, draws=800, target_accept=0.8),
+    Effort(tune=800, draws=1500, target_accept=0.9),
 )
 
 
