@@ -1,6 +1,6 @@
 """Trajectories: layer traces joined with their trials, as arrays that estimates and models share."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -70,6 +70,33 @@ class Trajectories:
         by_row = ("items", "subject", "group", "uncertainty", "h_text", "h_image", "is_control")
         arrays = {name: getattr(self, name)[rows] for name in (*by_row, "state", "logit_difference")}
         return replace(self, **arrays)
+
+    def only(self, subjects: Collection[str]) -> "Trajectories":
+        """The traces of some subjects, and only these subjects.
+
+        Raises
+        ------
+        InputError
+            Where no trace is left.
+        """
+        kept = np.array([subject in subjects for subject in self.subjects], dtype=bool)
+        found = self.keep(kept[self.subject])
+        if not len(found):
+            raise InputError(
+                f"Expected traces of {', '.join(map(str, subjects)) or 'some subject'}, but there are none."
+            )
+        code = np.cumsum(kept) - 1
+        chosen = [
+            tuple(label for label, own in zip(labels, kept, strict=True) if own)
+            for labels in (self.subjects, self.subject_model)
+        ]
+        return replace(
+            found,
+            subjects=chosen[0],
+            subject_model=chosen[1],
+            subject=code[found.subject],
+            n_layers=self.n_layers[kept],
+        )
 
     @property
     def conflicts(self) -> "Trajectories":

@@ -40,7 +40,7 @@ def draw_case(evidence: Evidence) -> Case | None:
     name = evidence.short(str(table.attrs.get("subject", model)))
     rows = _read(table)
     alt = f"Logit difference by layer of {name} for one image with {numeral(len(rows))} texts. " + " ".join(
-        f"{row.tier.capitalize()} text, dH {decimal(row.dH)}: ends at {decimal(row.course[-1], digits=1)}, "
+        f"{row.tier.capitalize()} text, dH {decimal(row.relative)}: ends at {decimal(row.course[-1], digits=1)}, "
         f"answer {row.choice}."
         for row in rows
     )
@@ -72,7 +72,7 @@ class Row:
     text: str
     answer: str
     choice: str
-    dH: float
+    relative: float
     h_text: float
     h_image: float
     course: tuple[float, ...]
@@ -87,7 +87,7 @@ def _read(table: xr.Dataset) -> list[Row]:
     return [
         Row(
             tier=words["case"][i], text=words["text"][i], answer=words["text_answer"][i], choice=words["choice"][i],
-            dH=float(numbers["dH"][i]), h_text=float(numbers["H_text"][i]), h_image=float(numbers["H_image"][i]),
+            relative=float(numbers["dH"][i]), h_text=float(numbers["H_text"][i]), h_image=float(numbers["H_image"][i]),
             course=tuple(course[i]), state=tuple(state[i]),
         )
         for i in range(table.sizes["case"])
@@ -106,7 +106,7 @@ def _draw(table: xr.Dataset, *, width: float) -> Markup:
     canvas = Canvas(width, 290)
     top, bottom, left, right = 10.0, 244.0, 40.0, width - 86
     values = np.array([row.course for row in rows])
-    reach = max(1.0, 1.08 * float(np.nanmax(np.abs(values))))
+    reach = max(1.0, 1.25 * float(np.nanmax(np.abs(values))))
     x, y = Scale(1, n_layers, left, right), Scale(-reach, reach, bottom, top)
     canvas.rectangle(left, top, right - left, y(0) - top, "text-side")
     canvas.rectangle(left, y(0), right - left, bottom - y(0), "image-side")
@@ -138,14 +138,14 @@ def _embed(evidence: Evidence) -> str:
 
 def _texts(rows: list[Row], evidence: Evidence) -> Table:
     head = ["Text", "What it says", "dH", "H_text", "H_image", "Followed"]
-    return Table.of(
-        f"The three texts, by {evidence.uncertainty}",
-        head,
+    cells = [
         [
-            [row.tier, f"{row.text} ({row.answer})", decimal(row.dH), decimal(row.h_text), decimal(row.h_image), row.choice]
-            for row in rows
-        ],
-    )  # fmt: skip
+            *(row.tier, f"{row.text} ({row.answer})", decimal(row.relative)),
+            *(decimal(row.h_text), decimal(row.h_image), row.choice),
+        ]
+        for row in rows
+    ]
+    return Table.of(f"The three texts, by {evidence.uncertainty}", head, cells)
 
 
 def _data(rows: list[Row]) -> Table:

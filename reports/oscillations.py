@@ -51,8 +51,9 @@ def draw_oscillations(evidence: Evidence) -> Figure | None:
     caption = (
         "An oscillation: from one decoder layer to the next, the logit lens's leading answer changes from the text's "
         "to the image's or back; layers led by anything else are skipped. Round trips leave out the one change that "
-        f"the final answer needs. Ambiguous: |dH {MINUS} b| < {evidence.reach:g}; the text's side lies below, the image's above. Control: "
-        f"the text is about another object. Lines: {evidence.level} intervals over groups and over b."
+        f"the final answer needs. Ambiguous: |dH {MINUS} b| < {evidence.reach:g}; the text's side lies below, the "
+        "image's above. Control: the text is about another object. "
+        f"Lines: {evidence.level} intervals over groups and over b."
     )
     return Figure(
         "oscillations",
@@ -91,7 +92,7 @@ def _look(region: str) -> str:
 
 def _draw(evidence: Evidence, numbers: Numbers, measure: str, *, width: float) -> Markup:
     gap, stacked = 9.0, width < 500
-    rows = Rows(evidence, width=width, top=8, height=gap * len(REGIONS) + 12)
+    rows = Rows(evidence, width=width, top=8, height=gap * len(REGIONS) + (17 if stacked else 12))
     canvas = Canvas(width, rows.bottom + 30)
     ends = [numbers(name, s.key, measure, r) for s in evidence.subjects for r in REGIONS for name in ("mean", "upper")]
     highest = max([end for end in ends if np.isfinite(end)], default=1.0)
@@ -103,7 +104,7 @@ def _draw(evidence: Evidence, numbers: Numbers, measure: str, *, width: float) -
         if subject.key not in traced:
             canvas.text(scale.start + 6, y + 6, "no traces", "note")
             continue
-        first = y - gap * (len(REGIONS) - 1) / 2 + 1
+        first = y - gap * (len(REGIONS) - 1) / 2 + (6 if rows.stacked else 1)
         for i, (region, shape) in enumerate(REGIONS.items()):
             value, lower, upper = (numbers(end, subject.key, measure, region) for end in ENDS)
             draw_estimate(

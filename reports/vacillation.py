@@ -58,7 +58,7 @@ def draw_contrasts(evidence: Evidence) -> Figure | None:
         f"{name}: " + ", ".join(f"{c} {decimal(numbers('mean', key, 'oscillations', c))}" for c in CONTRASTS)
         for key, name in _names(evidence).items()
     )
-    data = [_data(evidence, numbers)] + _entropy_data(evidence) + _placebo_data(evidence)
+    data = [_data(evidence, numbers), *_entropy_data(evidence), *_placebo_data(evidence)]
     return Figure(
         "vacillation",
         _title(evidence),
@@ -95,7 +95,8 @@ def tabulate_verdicts(evidence: Evidence) -> Table | None:
         row = [name]
         for measure in MEASURES:
             p = float("nan") if tests is None else tests("p", key, measure, "balanced")
-            row += [verdicts.get((key, measure), "") or DASH, _p(p), _peak(places, key, measure)]
+            verdict = verdicts.get((key, measure), "")
+            row += [verdict or DASH, _p(p), DASH if verdict == UNTOLD else _peak(places, key, measure)]
         answers = [told.get((key, measure), "") or DASH for measure in MEASURES]
         rows.append([*row, answers[0] if len(set(answers)) == 1 else "; ".join(answers)])
     head = ["Model", *(part for words in MEASURES.values() for part in (f"{words} near balance", "p", "Peak at dH"))]
@@ -183,7 +184,7 @@ def _draw(evidence: Evidence, numbers: Numbers, measure: str, *, width: float) -
         canvas.text(20, y - 18 if stacked else y + 7, "All models", "name")
         places.append((ALL, "All models", "strong", y))
     for key, name, css, y in places:
-        first = y - gap * (len(CONTRASTS) - 1) / 2 + 1
+        first = y - gap * (len(CONTRASTS) - 1) / 2 + (4 if stacked else 1)
         for i, (contrast, (words, shape)) in enumerate(CONTRASTS.items()):
             value, lower, upper = (numbers(end, key, measure, contrast) for end in ENDS)
             if not np.isfinite(lower):

@@ -14,6 +14,7 @@ from mfbayes.cli.record import Record
 from mfbayes.errors import ConvergenceError, InputError
 from mfbayes.names import (
     BALANCE_POINTS_FILE,
+    DATA_FOLDER,
     ESTIMATES_FOLDER,
     FIT_FILE,
     INDICES,
@@ -59,6 +60,8 @@ class Settings:
         Whether rates of random answers are estimated, which takes the method "reference".
     outcomes : bool
         Whether text, image and other are fitted together as well.
+    switching : bool
+        Whether the switching between layers is modelled, where there are traces.
     """
 
     subset: str
@@ -71,6 +74,7 @@ class Settings:
     checks: bool
     lapse: bool
     outcomes: bool
+    switching: bool
 
     def check(self) -> None:
         """Refuse values out of range.
@@ -209,7 +213,7 @@ def analyse(
                 f"{out} holds a fit of other trials. Choose another --out, or pass --overwrite to replace it."
             )
         with record.timing("fit"):
-            tree = _fit(trials, settings, traces)
+            tree = _fit(trials, settings, traces, out / DATA_FOLDER)
         tree.attrs["content_key"] = key
         tree.attrs.update({f"asked_{name}": _stored(value) for name, value in asdict(settings).items()})
         save_fit(tree, fit_file)
@@ -228,7 +232,10 @@ def analyse(
         )
 
 
-def _fit(trials: "pd.DataFrame", settings: Settings, traces: "Mapping[str, xr.Dataset]") -> "xr.DataTree":
+def _fit(
+    trials: "pd.DataFrame", settings: Settings, traces: "Mapping[str, xr.Dataset]", dataset: Path
+) -> "xr.DataTree":
+    from mfbayes.cli.cases import add_case_study
     from mfbayes.fitting import fit
     from mfbayes.vacillation.estimates import add_trace_estimates
 
@@ -249,6 +256,12 @@ def _fit(trials: "pd.DataFrame", settings: Settings, traces: "Mapping[str, xr.Da
     )
     if traces:
         add_trace_estimates(tree, trials, traces)
+        add_case_study(tree, trials, traces, dataset)
+    if traces and settings.switching and tree.attrs["status"] == "ok":
+        from mfbayes.switching.additions import add_switching_estimates
+
+        say("Modelling the switching between layers")
+        add_switching_estimates(tree, trials, traces, progress=True)
     return tree
 
 

@@ -53,6 +53,9 @@ def command(
         bool,
         typer.Option("--outcomes", help="Also fit text, image and other together: can 'other' be left out? Slower."),
     ] = False,
+    switching: Annotated[
+        bool, typer.Option("--switching/--no-switching", help="Also model the switching between layers, with --model.")
+    ] = True,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results of other content.")] = False,
 ) -> None:
     """Estimate balance points: at which relative uncertainty a model follows text and image equally often."""
@@ -74,6 +77,7 @@ def command(
         checks=checks,
         lapse=lapse,
         outcomes=outcomes,
+        switching=switching,
     )
     record = Record(
         {

@@ -11,8 +11,7 @@ from mfbayes.switching.structure import Structure
 
 type Floats = NDArray[np.float64]
 
-_PILOT_SHARE, _LEAST_SHARE, _MOST_SHARE = 0.6, 0.6, 3.0
-_STEPS = 12
+_PILOT_SHARE = 0.6
 
 
 class Coordinates(NamedTuple):
@@ -44,7 +43,7 @@ def inform(structure: Structure, pilot: Estimates) -> Coordinates:
     to_data = structure.map[: structure.n_data]
     told = to_data.T @ information @ to_data
     pull = to_data.T @ information @ (estimate - structure.centre[: structure.n_data])
-    sd = _estimate_sds(structure, told, pull)
+    sd = np.concatenate([_PILOT_SHARE * structure.scale_priors, structure.known_sds])[structure.part_sd]
     # In units of the prior the matrix is well conditioned, and a part that is not told of stays as it was.
     whole = np.eye(sd.size) + sd[:, None] * told * sd
     posterior = sd * np.linalg.solve(whole, sd * pull)
@@ -56,23 +55,6 @@ def inform(structure: Structure, pilot: Estimates) -> Coordinates:
     mean = (posterior - sd**2 * weighted / narrowing) / scale
     lower = np.linalg.cholesky(whole / np.sqrt(np.outer(narrowing, narrowing)))
     return Coordinates(weighted, own, mean, solve_triangular(lower, np.eye(sd.size), lower=True).T)
-
-
-def _estimate_sds(structure: Structure, told: Floats, pull: Floats) -> Floats:
-    """Rough standard deviation of every part, by a few steps of expectation-maximisation."""
-    n_scales = len(structure.scales)
-    sds = np.concatenate([_PILOT_SHARE * structure.scale_priors, structure.known_sds])
-    count = np.bincount(structure.part_sd, minlength=sds.size)[:n_scales]
-    # Coordinates that are made for too small a standard deviation go wrong at larger ones, but not the other way round.
-    lowest, highest = _LEAST_SHARE * structure.scale_priors, _MOST_SHARE * structure.scale_priors
-    for _ in range(_STEPS):
-        sd = sds[structure.part_sd]
-        whole = np.eye(sd.size) + sd[:, None] * told * sd
-        variance = np.linalg.inv(whole)
-        square = sd**2 * ((variance @ (sd * pull)) ** 2 + np.diag(variance))
-        mean = np.bincount(structure.part_sd, square, sds.size)[:n_scales] / np.maximum(count, 1)
-        sds[:n_scales] = np.where(count > 0, np.clip(np.sqrt(mean), lowest, highest), sds[:n_scales])
-    return sds[structure.part_sd]
 
 
 def _gather_information(structure: Structure, pilot: Estimates) -> Floats:

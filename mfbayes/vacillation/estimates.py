@@ -1,6 +1,5 @@
 """Everything that layer traces say without a model, added to a fit."""
 
-import json
 from collections.abc import Mapping
 
 import numpy as np
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from mfbayes import names
 from mfbayes.errors import InputError
 from mfbayes.estimates.draws import labelled_posterior, stack_draws
+from mfbayes.estimates.notes import append_notes
 from mfbayes.trajectories import Trajectories, join_traces
 from mfbayes.vacillation.contrasts import contrast_regions
 from mfbayes.vacillation.flips import flip_scores
@@ -52,7 +52,7 @@ def add_trace_estimates(tree: xr.DataTree, trials: pd.DataFrame, traces: Mapping
     try:
         joined, notes = join_traces(trials, traces, subset=str(tree.attrs["subset"]), index=str(tree.attrs["index"]))
     except InputError as error:
-        _append_notes(tree, [f"Nothing is said of layers. {error}"])
+        append_notes(tree, [f"Nothing is said of layers. {error}"])
         return
     points = tree["estimates/balance_points"].to_dataset()
     place = [int(np.flatnonzero(points[names.SUBJECT].to_numpy() == subject)[0]) for subject in joined.subjects]
@@ -67,7 +67,7 @@ def add_trace_estimates(tree: xr.DataTree, trials: pd.DataFrame, traces: Mapping
     )
     for name, estimate in estimates.items():
         tree[f"estimates/{name}"] = xr.DataTree(dataset=align(estimate, points))
-    _append_notes(tree, [*notes, *more])
+    append_notes(tree, [*notes, *more])
 
 
 def describe_traces(
@@ -151,8 +151,3 @@ def _note(
             f"other: {', '.join(failing)}."
         )
     return notes
-
-
-def _append_notes(tree: xr.DataTree, more: list[str]) -> None:
-    present = json.loads(str(tree.attrs.get("notes", "[]")))
-    tree.attrs["notes"] = json.dumps([*present, *more], ensure_ascii=False)

@@ -1,0 +1,94 @@
+"""The hazard model beside a fit: who takes part, what is noted, and what is written."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+from mfbayes.errors import InputError
+from mfbayes.simulated_traces import simulate_traces
+from mfbayes.simulation import Scenario, simulate_trials
+from mfbayes.switching import additions
+from mfbayes.switching.additions import add_switching_estimates
+from mfbayes.trajectories import join_traces
+
+POINTS = {"reader": 0.3, "seer": -0.4, "stubborn": 0.0}
+
+type Study = tuple[pd.DataFrame, dict[str, xr.Dataset]]
+
+
+@pytest.fixture(scope="module")
+def study() -> Study:
+    rng = np.random.default_rng(4)
+    scenario = Scenario(models=POINTS, n_groups=8, image_tiers=6, text_tiers=2)
+    trials, _ = simulate_trials(scenario, rng=rng)
+    traces, _ = simulate_traces(trials, POINTS, rng=rng, n_layers=6)
+    return trials, traces
+
+
+@pytest.fixture
+def tree() -> xr.DataTree:
+    """What of a fit counts here: balance points, of which one is not known, and settings."""
+    points = xr.Dataset(
+        {"status": ("subject", ["ok", "ok", "one-sided"]), "median": ("subject", [0.3, -0.4, np.nan])},
+        coords={"subject": list(POINTS)},
+    )
+    made = xr.DataTree.from_dict({"/estimates/balance_points": points})
+    made.attrs = {"ci_prob": 0.9, "seed": 1, "subset": "all", "index": "entropy", "notes": '["first"]'}
+    return made
+
+
+def test_estimates_are_added_for_models_with_a_balance_point(
+    study: Study, tree: xr.DataTree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(additions, "MAX_STEPS", 100)
+    add_switching_estimates(tree, *study)
+    depth = tree["estimates/hazard_by_depth"].to_dataset()
+    assert depth["subject"].to_numpy().tolist() == ["reader", "seer"]
+    assert depth.attrs["status"] in ("ok", "not-converged")
+    assert {"hazard_by_distance", "switching_effects", "switching_convergence", "missing_at_random"} <= set(
+        tree["estimates"].children
+    )
+    notes = json.loads(tree.attrs["notes"])
+    assert notes[0] == "first"
+    assert any("no effects of groups" in note for note in notes)
+    assert "predictive_checks" not in tree["estimates"].children
+
+
+def test_traces_that_say_nothing_are_a_note(study: Study, tree: xr.DataTree) -> None:
+    trials, traces = study
+    silent = {model: own.assign(state=own["state"] * 0 - 1) for model, own in traces.items()}
+    add_switching_estimates(tree, trials, silent)
+    assert set(tree["estimates"].children) == {"balance_points"}
+    assert "Hazards of switching were not estimated" in json.loads(tree.attrs["notes"])[-1]
+
+
+def test_trajectories_of_some_subjects(study: Study) -> None:
+    joined, notes = join_traces(*study, subset="all", index="entropy")
+    assert notes == []
+    some = joined.only(["stubborn", "reader"])
+    assert some.subjects == some.subject_model == ("reader", "stubborn")
+    assert some.n_layers.tolist() == [6, 6]
+    for position, subject in enumerate(some.subjects):
+        code = joined.subjects.index(subject)
+        assert some.items[some.subject == position].tolist() == joined.items[joined.subject == code].tolist()
+    with pytest.raises(InputError, match="nobody"):
+        joined.only(["nobody"])
+
+
+def test_what_cannot_be_joined_is_noted(study: Study) -> None:
+    trials, traces = study
+    own = traces["reader"].isel(item=slice(5, None))
+    broken = traces["seer"].copy(deep=True)
+    broken["logit_difference"][3, 2] = np.nan
+    renamed = traces["stubborn"].assign_coords(item=[f"x{i}" for i in range(traces["stubborn"].sizes["item"])])
+    joined, notes = join_traces(trials, {"reader": own, "seer": broken}, subset="all", index="entropy")
+    assert [note.split(":")[0] for note in notes] == ["reader", "seer", "stubborn"]
+    assert "5 of" in notes[0]
+    assert "1 layer traces have a logit" in notes[1]
+    assert "no layer traces" in notes[2]
+    assert len(joined) == 2 * len(traces["seer"]["item"]) - 6
+    with pytest.raises(InputError, match="Check that items"):
+        join_traces(trials, {"stubborn": renamed}, subset="all", index="entropy")
