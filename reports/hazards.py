@@ -139,14 +139,14 @@ def _title(evidence: Evidence) -> str:
     more = [SIDES[side][0] for side, chance in chances.items() if chance >= CERTAIN]
     fewer = [SIDES[side][0] for side, chance in chances.items() if chance <= 1 - CERTAIN]
     if len(more) == 2:
-        return "Near the balance point switches are likelier in both directions"
+        return "Beyond the trend with dH, switches near balance are likelier in both directions"
     if len(fewer) == 2:
-        return "Near the balance point switches are less likely in both directions"
+        return "Beyond the trend with dH, switches near balance are less likely in both directions"
     parts = ([f"likelier {listing(more)}"] if more else []) + ([f"less likely {listing(fewer)}"] if fewer else [])
     if parts:
         rest = "" if more and fewer else "; the other direction is not clearly different"
-        return f"Near the balance point switches are {', '.join(parts)}{rest}"
-    return "Nearness to the balance point does not clearly make switches likelier, in either direction"
+        return f"Beyond the trend with dH, switches near balance are {', '.join(parts)}{rest}"
+    return "Beyond the trend with dH, switches near balance are not clearly likelier in either direction"
 
 
 def _by_depth(evidence: Evidence, table: xr.Dataset, subjects: list[Subject]) -> Table:

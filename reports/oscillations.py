@@ -155,9 +155,14 @@ def _title(evidence: Evidence, numbers: Numbers) -> str:
         )
     if len(more) == len(compared):
         return "Ambiguous cases change sides more often than clear ones, in every model"
+    if len(fewer) == len(compared):
+        return "Ambiguous cases change sides less often than clear ones, in every model"
     if not more and not fewer:
         return "Ambiguous cases do not clearly change sides more often than clear ones, in any model"
     verb = "changes" if len(more) == 1 else "change"
+    if not more:
+        rest = f"{numeral(len(fewer))} of {numeral(len(compared))} models"
+        return f"Ambiguous cases do not clearly change sides more often than clear ones; less often in {rest}"
     share = (
         f"{numeral(len(more)).capitalize()} of {numeral(len(compared))} models {verb} sides more "
         "often in ambiguous cases"

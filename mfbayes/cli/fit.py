@@ -54,8 +54,9 @@ def command(
         typer.Option("--outcomes", help="Also fit text, image and other together: can 'other' be left out? Slower."),
     ] = False,
     switching: Annotated[
-        bool, typer.Option("--switching/--no-switching", help="Also model the switching between layers, with --model.")
-    ] = True,
+        bool,
+        typer.Option("--switching", help="Also model the switching between layers, with --model: minutes more."),
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results of other content.")] = False,
 ) -> None:
     """Estimate balance points: at which relative uncertainty a model follows text and image equally often."""

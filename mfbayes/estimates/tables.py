@@ -9,7 +9,9 @@ import xarray as xr
 from mfbayes.storage import make_folder, write_text
 
 # Draws and curves for figures; they have no use as tables.
-_NOT_TABLES = frozenset({"balance_density", "curves", "law_curves", "plane", "layer_map", "dH_histogram"})
+_NOT_TABLES = frozenset(
+    {"balance_density", "curves", "law_curves", "plane", "layer_map", "dH_histogram", "case_study", "case_image"}
+)
 
 
 def tabulate(estimate: xr.Dataset) -> pd.DataFrame:

@@ -70,13 +70,13 @@ def test_the_widest_case_with_both_answers_is_taken(
 ) -> None:
     add_case_study(tree, trials, traces, dataset)
     study = tree["estimates/case_study"].to_dataset()
-    assert study["item"].values.tolist() == ["v1-t0", "v1-t1", "v1-t2"]
-    assert study["choice"].values.tolist() == ["text", "image", "image"]
-    assert study["text"].values.tolist()[2] == "Text v1-t2."
-    assert study["dH"].values == pytest.approx([2 * (h - 0.4) / (h + 0.4) for h in (0.1, 0.3, 1.5)])
-    assert study["logit_difference"].values.tolist() == traces["m"]["logit_difference"].values[3:6].tolist()
+    assert study["item"].to_numpy().tolist() == ["v1-t0", "v1-t1", "v1-t2"]
+    assert study["choice"].to_numpy().tolist() == ["text", "image", "image"]
+    assert study["text"].to_numpy().tolist()[2] == "Text v1-t2."
+    assert study["dH"].to_numpy() == pytest.approx([2 * (h - 0.4) / (h + 0.4) for h in (0.1, 0.3, 1.5)])
+    assert study["logit_difference"].to_numpy().tolist() == traces["m"]["logit_difference"].to_numpy()[3:6].tolist()
     assert study.attrs["subject"] == "m"
-    assert tree["estimates/case_image"].to_dataset()["content"].values.tobytes() == PNG
+    assert tree["estimates/case_image"].to_dataset()["content"].to_numpy().tobytes() == PNG
 
 
 def test_the_case_survives_a_file(
@@ -94,7 +94,7 @@ def test_trials_that_the_fit_leaves_out_make_no_case(
 ) -> None:
     trials.loc[trials["item"] == "v1-t2", "text_correct"] = False
     add_case_study(tree, trials, traces, dataset)
-    assert tree["estimates/case_study"].to_dataset()["item"].values.tolist() == ["v0-t0", "v0-t1", "v0-t2"]
+    assert tree["estimates/case_study"].to_dataset()["item"].to_numpy().tolist() == ["v0-t0", "v0-t1", "v0-t2"]
 
 
 def test_without_a_case_nothing_is_added(

@@ -194,15 +194,11 @@ def test_clear_cases_are_compared_by_the_contrast(layered: xr.DataTree) -> None:
         figure = draw_oscillations(read_evidence(layered))
         assert figure is not None
         titles.append(figure.title)
-    assert (
-        titles
-        == [
-            "Ambiguous cases change sides more often than clear ones, in every model",
-            "Ambiguous cases do not clearly change sides more often than clear ones, in any model",
-            "No of two models change sides more often in ambiguous cases; the reverse holds for a and b",
-        ]
-        or titles[2] == "Ambiguous cases change sides less often than clear ones, in every model"
-    )
+    assert titles == [
+        "Ambiguous cases change sides more often than clear ones, in every model",
+        "Ambiguous cases do not clearly change sides more often than clear ones, in any model",
+        "Ambiguous cases change sides less often than clear ones, in every model",
+    ]
 
 
 @pytest.mark.parametrize("verdict", VERDICTS)
@@ -251,22 +247,20 @@ def test_the_interval_of_the_balance_point_is_drawn_on_the_map(layered: xr.DataT
 @pytest.mark.parametrize(
     ("chances", "title"),
     [
-        ((0.99, 0.98), "Near the balance point switches are likelier in both directions"),
-        ((0.01, 0.02), "Near the balance point switches are less likely in both directions"),
-        ((0.99, 0.5), "Near the balance point switches are likelier from the text to the image; the other direction is "
-         "not clearly different"),
-        ((0.99, 0.01), "Near the balance point switches are likelier from the text to the image, less likely from the "
-         "image to the text"),
-        ((0.6, 0.4), "Nearness to the balance point does not clearly make switches likelier, in either direction"),
+        ((0.99, 0.98), "are likelier in both directions"),
+        ((0.01, 0.02), "are less likely in both directions"),
+        ((0.99, 0.5), "are likelier from the text to the image; the other direction is not clearly different"),
+        ((0.99, 0.01), "are likelier from the text to the image, less likely from the image to the text"),
+        ((0.6, 0.4), "are not clearly likelier in either direction"),
     ],
 )  # fmt: skip
 def test_hazards_are_judged_by_nearness(layered: xr.DataTree, chances: tuple[float, float], title: str) -> None:
     table = layered["estimates/switching_effects"].to_dataset()
-    table["mean_p_positive"].loc[{"term": "distance"}] = chances
+    table["mean_p_positive"].loc[{"term": "distance"}] = np.array(chances)
     put(layered, "switching_effects", table)
     figure = draw_hazards(read_evidence(layered))
     assert figure is not None
-    assert figure.title == title
+    assert figure.title == f"Beyond the trend with dH, switches near balance {title}"
     assert "from the text to the image highest after layer 3, 40" in figure.alt
     put(layered, "switching_effects", table.assign_attrs(passed=0))
     figure = draw_hazards(read_evidence(layered))
