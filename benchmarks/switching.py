@@ -15,10 +15,10 @@ import numpy as np
 from benchmarks.machine import clocked
 from benchmarks.record import Record, write_record
 from mfbayes.switching.fit import fit_switching
-from mfbayes.switching.layout import Layout, lay_out_pairs
-from mfbayes.switching.operator import SwitchingLikelihood
+from mfbayes.switching.layout import lay_out_pairs
+from mfbayes.switching.likelihood import SwitchingLikelihood
 from mfbayes.switching.pairs import pair_layers
-from mfbayes.switching.pilot import estimate_effects, estimate_roughly
+from mfbayes.switching.pilot import estimate_roughly
 from mfbayes.switching.priors import SwitchingPriors
 from mfbayes.switching.simulation import simulate_switching
 from mfbayes.switching.structure import build_structure
@@ -34,14 +34,12 @@ def time_gradient(trajectories: Trajectories, points: dict[str, float], *, group
     with clocked() as laying:
         pairs = pair_layers(trajectories)
         layout = lay_out_pairs(pairs, find_x(pairs.trajectories, points), terms=DEFAULT_TERMS, groups=groups)
-        pilot = estimate_roughly(layout)
-        effects, scores = estimate_effects(layout, pilot)
-        likelihood = SwitchingLikelihood(layout, effects=effects, scores=scores)
-    n_levels = int(layout.n_steps.sum())
-    hazards = np.concatenate([_levels(layout, pilot.level, n_levels), pilot.coefficient.ravel()])
-    structure = build_structure(layout, SwitchingPriors())
-    table, slopes = structure.tabulate(np.append(hazards, np.zeros(len(structure.parameters) - hazards.size)))
-    scales = np.full((2, 2), 0.4)
+    with clocked() as piloting:
+        structure = build_structure(layout, SwitchingPriors())
+        pilot = estimate_roughly(structure)
+    likelihood = SwitchingLikelihood(layout, effects=pilot.effects, scores=pilot.scores)
+    table, slopes = structure.tabulate(np.append(pilot.parameters, np.zeros(len(structure.mean_kind))))
+    scales = structure.scales_of_groups(pilot.spread)
     likelihood.evaluate(table, slopes, scales)
     with clocked() as elapsed:
         for _ in range(_REPEATS):
@@ -52,6 +50,7 @@ def time_gradient(trajectories: Trajectories, points: dict[str, float], *, group
         "rows": sum(rows.place.size for rows in layout.rows),
         "gaps": layout.gaps.layer.size,
         "laying_seconds": round(laying.wall, 2),
+        "pilot_seconds": round(piloting.wall, 2),
         "gradient_ms": round(1000 * elapsed.wall / _REPEATS, 3),
         "gradient_cpu_ms": round(1000 * elapsed.cpu / _REPEATS, 3),
     }
@@ -72,12 +71,6 @@ def time_fit(trajectories: Trajectories, points: dict[str, float], *, groups: bo
         "min_ess": round(float(min(convergence["ess_bulk"].min(), convergence["ess_tail"].min()))),
         "steps_a_draw": round(float(fit.sample.statistics["n_steps"].mean()), 1),
     }
-
-
-def _levels(layout: Layout, level: np.ndarray, n_levels: int) -> np.ndarray:
-    subject = np.repeat(np.arange(len(layout.subjects)), layout.n_steps)
-    layer = np.concatenate([np.arange(n) for n in layout.n_steps])
-    return level[:, subject, layer].reshape(2 * n_levels)
 
 
 def main() -> None:

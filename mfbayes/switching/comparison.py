@@ -17,8 +17,8 @@ from scipy.special import logsumexp
 
 from mfbayes.errors import InputError
 from mfbayes.sampling import Effort
-from mfbayes.switching.fit import EFFORTS, SwitchingFit, estimate_group_effects, fit_switching
-from mfbayes.switching.operator import SwitchingLikelihood
+from mfbayes.switching.fit import EFFORTS, SwitchingFit, fit_switching
+from mfbayes.switching.likelihood import SwitchingLikelihood
 from mfbayes.switching.priors import SwitchingPriors
 from mfbayes.switching.terms import APART, DEFAULT_TERMS, SIGNED
 from mfbayes.trajectories import Trajectories
@@ -110,8 +110,7 @@ def compare_switching(
 
 def likelihood_by_group(fit: SwitchingFit, *, rng: np.random.Generator, n_draws: int = _N_DRAWS) -> Floats:
     """Marginal log-likelihood of every group at draws of the posterior, shape (n_groups, n_draws)."""
-    effects, scores = estimate_group_effects(fit)
-    likelihood = SwitchingLikelihood(fit.layout, effects=effects, scores=scores)
+    likelihood = SwitchingLikelihood(fit.layout, effects=fit.pilot.effects, scores=fit.pilot.scores)
     posterior = fit.sample.posterior.stack(draw_of=("chain", "draw"))
     hazards = posterior["hazards"].transpose("draw_of", "parameter").to_numpy()
     spread = posterior["spread"].transpose("draw_of", "scale").to_numpy()

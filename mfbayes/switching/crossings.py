@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mfbayes import names
 from mfbayes.switching import kernel
-from mfbayes.switching.fit import SwitchingFit, estimate_group_effects
+from mfbayes.switching.fit import SwitchingFit
 
 type Floats = NDArray[np.float64]
 
@@ -32,7 +32,7 @@ def check_crossings(
         half). NaN where there is no gap. A `p_more` near 0: silence goes with switching, and gaps are not random.
     """
     layout, gaps = fit.layout, fit.layout.gaps
-    effects, _ = estimate_group_effects(fit)
+    effects = fit.pilot.effects
     posterior = fit.sample.posterior.stack(draw_of=("chain", "draw"))
     hazards = posterior["hazards"].transpose("draw_of", "parameter").to_numpy()
     picked = hazards[rng.choice(len(hazards), size=n_draws)]

@@ -15,9 +15,10 @@ from mfbayes.sampling import Effort, sample
 from mfbayes.switching.layout import N_BINS, Layout, lay_out_pairs
 from mfbayes.switching.model import GATED, switching_model
 from mfbayes.switching.pairs import SIDES, Pairs, pair_layers
-from mfbayes.switching.pilot import estimate_effects, estimate_roughly
+from mfbayes.switching.parts import SUBJECT_SDS
+from mfbayes.switching.pilot import Estimates, estimate_roughly
 from mfbayes.switching.priors import SwitchingPriors
-from mfbayes.switching.structure import EFFECT, GROUP_SDS, LEVEL, Structure, build_structure
+from mfbayes.switching.structure import EFFECT, EFFECT_MEAN, GROUP_SDS, LEVEL, LEVEL_MEAN, Structure, build_structure
 from mfbayes.switching.terms import DEFAULT_TERMS, find_x
 from mfbayes.trajectories import Trajectories
 
@@ -25,7 +26,7 @@ type Floats = NDArray[np.float64]
 
 SIDE, TERM = "side", "term"
 EFFORTS = (
-    Effort(tune=300, draws=500, target_accept=0.75),
+    Effort(tune=250, draws=600, target_accept=0.75),
     Effort(tune=800, draws=1000, target_accept=0.9),
     Effort(tune=1500, draws=1500, target_accept=0.95),
 )
@@ -56,12 +57,17 @@ class SwitchingFit:
     sample: Sample
 
     @cached_property
+    def pilot(self) -> Estimates:
+        """Rough estimates, at whose effects of groups gaps are crossed."""
+        return estimate_roughly(self.structure)
+
+    @cached_property
     def posterior(self) -> xr.Dataset:
         """Draws by name.
 
         `level` over (side, subject, layer), logit hazards at terms of zero and no recent switch, NaN beyond a model's
-        depth; `effect` over (side, subject, term); `level_mean`, `effect_mean` over sides; `level_sd`, `walk_sd`,
-        `layer_sd`, `effect_sd`, and `group_sd`, `group_model_sd` where groups have effects.
+        depth; `effect` over (side, subject, term); `level_mean`, `effect_mean`; and over sides `level_sd`, `walk_sd`,
+        `layer_sd`, `slope_sd`, `age_sd`, and `group_sd`, `group_model_sd` where groups have effects.
         """
         return _unpack(self.structure, self.sample.posterior)
 
@@ -123,11 +129,6 @@ def fit_switching(
     return SwitchingFit(pairs=pairs, x=x, layout=layout, structure=structure, sample=drawn)
 
 
-def estimate_group_effects(fit: SwitchingFit) -> tuple[Floats, Floats]:
-    """Rough effects and scores of the cells, at which gaps are crossed; shape (2, n_cells) each."""
-    return estimate_effects(fit.layout, estimate_roughly(fit.layout))
-
-
 def _unpack(structure: Structure, draws: xr.Dataset) -> xr.Dataset:
     """Long vectors as labelled arrays."""
     layout, leading = structure.layout, ("chain", "draw")
@@ -139,19 +140,16 @@ def _unpack(structure: Structure, draws: xr.Dataset) -> xr.Dataset:
     subject, layer = structure.step_subject, structure.step_layer
     level[:, :, :, subject, layer] = hazards[:, :, : 2 * n_levels].reshape(*shape, 2, n_levels)
     after = structure.n_data
+    means = _draw_means(structure, hazards[:, :, after:], spread)
     effect = hazards[:, :, 2 * n_levels : after].reshape(*shape, 2, n_subjects, n_terms)
     found = {
         LEVEL: ((*leading, SIDE, names.SUBJECT, names.LAYER), level),
         EFFECT: ((*leading, SIDE, names.SUBJECT, TERM), effect),
-        "level_mean": ((*leading, SIDE), hazards[:, :, after : after + 2]),
-        "effect_mean": ((*leading, SIDE, TERM), hazards[:, :, after + 2 :].reshape(*shape, 2, n_terms)),
-        "effect_sd": ((*leading, SIDE, TERM), spread[:, :, 6 : 6 + 2 * n_terms].reshape(*shape, 2, n_terms)),
+        LEVEL_MEAN: ((*leading, SIDE), means[:, :, :2]),
+        EFFECT_MEAN: ((*leading, SIDE, TERM), means[:, :, 2:].reshape(*shape, 2, n_terms)),
     }
-    for number, name in enumerate(("level_sd", "walk_sd", "layer_sd")):
+    for number, name in enumerate((*SUBJECT_SDS, *GROUP_SDS)[: spread.shape[2] // 2]):
         found[name] = ((*leading, SIDE), spread[:, :, 2 * number : 2 * number + 2])
-    for number in range((spread.shape[2] - 6) // 2 - n_terms):
-        first = 6 + 2 * n_terms + 2 * number
-        found[GROUP_SDS[number]] = ((*leading, SIDE), spread[:, :, first : first + 2])
     coords = {
         SIDE: np.array(SIDES, dtype=object),
         names.SUBJECT: np.array(layout.subjects, dtype=object),
@@ -159,3 +157,14 @@ def _unpack(structure: Structure, draws: xr.Dataset) -> xr.Dataset:
         TERM: np.array(structure.coefficients, dtype=object),
     }
     return xr.Dataset(found, coords=coords)
+
+
+def _draw_means(structure: Structure, of_subjects: Floats, spread: Floats) -> Floats:
+    """Draws of the means over all subjects that there could be, from those over these subjects."""
+    centre, of_means = structure.centre[structure.n_data :], structure.variances[structure.mean_kind]
+    variance, added = of_means[:, 0], spread**2 @ of_means[:, 1:].T
+    share = variance / (variance + added)
+    # The same noise whenever the same draws are unpacked.
+    noise = np.random.default_rng(0).standard_normal(of_subjects.shape)
+    means: Floats = centre + share * (of_subjects - centre) + np.sqrt(variance * (1 - share)) * noise
+    return means

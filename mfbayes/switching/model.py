@@ -15,15 +15,14 @@ exactly (at the effects that a pilot estimates). b stands at its posterior media
 
 from typing import Final
 
-import numpy as np
 import pymc as pm
-import pytensor.tensor as pt
 
-from mfbayes.coordinates import Floats, Tensor, signed_scale
+from mfbayes.coordinates import signed_scale
 from mfbayes.switching.informed import inform
 from mfbayes.switching.layout import Layout
-from mfbayes.switching.operator import SwitchingLikelihood, log_likelihood
-from mfbayes.switching.pilot import estimate_effects, estimate_roughly
+from mfbayes.switching.likelihood import SwitchingLikelihood
+from mfbayes.switching.operator import SwitchingDensity
+from mfbayes.switching.pilot import estimate_roughly
 from mfbayes.switching.priors import SwitchingPriors
 from mfbayes.switching.structure import build_structure
 
@@ -34,8 +33,7 @@ GATED: Final = ("hazards", "spread")
 def switching_model(layout: Layout, *, priors: SwitchingPriors | None = None) -> pm.Model:
     """Build the hazard model as a PyMC graph with named dims.
 
-    Few operations on long vectors take the place of many on short ones, for the time to compile a sampler grows with
-    their number; `mfbayes.switching.structure` has the linear maps between them and their labels.
+    `mfbayes.switching.structure` has the labels, `mfbayes.switching.informed` the coordinates that are sampled.
 
     Parameters
     ----------
@@ -48,39 +46,18 @@ def switching_model(layout: Layout, *, priors: SwitchingPriors | None = None) ->
     -------
     pymc.Model
         `hazards` over `parameter`: levels, coefficients and their means; `spread` over `scale`: standard deviations.
-        Priors enter through a potential, so the model can be sampled but not simulated forwards.
+        Prior and pairs enter through a potential, so the model can be sampled but not simulated forwards.
     """
-    scales, pilot = priors or SwitchingPriors(), estimate_roughly(layout)
-    structure = build_structure(layout, scales)
-    effects, scores = estimate_effects(layout, pilot)
-    likelihood = SwitchingLikelihood(layout, effects=effects, scores=scores)
-    place = inform(structure, pilot)
+    structure = build_structure(layout, priors or SwitchingPriors())
+    pilot = estimate_roughly(structure)
+    likelihood = SwitchingLikelihood(layout, effects=pilot.effects, scores=pilot.scores)
     coords = {"scale": list(structure.scales), "parameter": list(structure.parameters)}
     with pm.Model(coords=coords, check_bounds=False) as model:
         spread = signed_scale("spread", structure.scale_priors, dims="scale")
         coordinate = pm.Normal("coordinate", shape=structure.n_parts)
-        sd = _append(spread, structure.known_sds)[structure.part_sd]
-        # Rough posterior: standard normal at the pilot's spreads, and a part's own share of it at any other.
-        whitened = place.mean + pt.constant(place.factor) @ coordinate
-        narrowing = 1 + sd**2 * place.precision
-        standardised = sd * place.weighted_estimate / narrowing + whitened / pt.sqrt(narrowing)
-        pm.Potential("prior", 0.5 * (coordinate**2 - standardised**2 - pt.log(narrowing)).sum())
-        hazards = pm.Deterministic(
-            "hazards", structure.centre + pt.constant(structure.map) @ (sd * standardised), dims="parameter"
+        value, hazards, *_ = (
+            SwitchingDensity(likelihood, structure, inform(structure, pilot)).make_node(spread, coordinate).outputs
         )
-        padded = _append(hazards, np.zeros(1))
-        pm.Potential(
-            "pairs",
-            log_likelihood(
-                likelihood,
-                table=padded[structure.level_index] + padded[structure.age_index],
-                slopes=padded[structure.slope_index],
-                scales=_append(spread, np.zeros(1))[structure.group_index],
-            ),
-        )
+        pm.Potential("pairs", value)
+        pm.Deterministic("hazards", hazards, dims="parameter")
     return model
-
-
-def _append(values: Tensor, more: Floats) -> Tensor:
-    longer: Tensor = pt.join(0, values, more)  # type: ignore[no-untyped-call]
-    return longer

@@ -7,124 +7,238 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 from scipy.special import expit
 
-from mfbayes.switching.layout import Layout, Rows
-from mfbayes.switching.pairs import AGES, OLD
+from mfbayes.switching.layout import Rows
+from mfbayes.switching.structure import GROUP_SDS, Structure
 
 type Floats = NDArray[np.float64]
 type Indices = NDArray[np.int64]
 
-_LEVEL_MEAN, _LEVEL_SD, _COEFFICIENT_SD, _EFFECT_SD = -2.5, 1.5, 1.0, 0.5
-_STEPS = 25
+_ROUNDS, _CLOSE = 40, 1e-2
+_LONGEST_STEP = 1.5
+# Shares of a spread's prior scale: where it starts, and below which it never falls.
+_START, _LEAST = 0.6, 0.1
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Estimates:
-    """Gaussian stand-ins for what the pairs say: estimates and their precisions (0: nothing).
+    """Where hazards and spreads lie, roughly, and what the adjacent pairs say of the hazards around there.
 
     Attributes
     ----------
-    level : ndarray, shape (2, n_subjects, n_steps)
-        Logit hazards by side, subject and layer.
-    coefficient : ndarray, shape (2, n_subjects, n_terms + 2)
-        Of the terms and the ages.
-    level_information : ndarray, shape (2, n_subjects, n_steps)
-        Curvature of the log-likelihood in each level.
-    cross_information : ndarray, shape (2, n_subjects, n_steps, n_terms + 2)
-        In levels and coefficients.
-    coefficient_information : ndarray, shape (2, n_subjects, n_terms + 2, n_terms + 2)
-        In the coefficients.
+    parameters : ndarray, shape (n_data,)
+        Levels and coefficients, in the order of the structure's parameters.
+    gradient : ndarray, shape (n_data,)
+        Slope of the log-likelihood there, effects of groups at their modes.
+    information : ndarray, shape (n_data, n_data)
+        Its curvature, less what is lost to the effects of groups.
+    spread : ndarray, shape (n_scales,)
+        Standard deviations.
+    effects, scores : ndarray, shape (2, n_cells)
+        Effects of every cell (a group and a subject) by side, and its scores there.
     """
 
-    level: Floats
-    coefficient: Floats
-    level_information: Floats
-    cross_information: Floats
-    coefficient_information: Floats
+    parameters: Floats
+    gradient: Floats
+    information: Floats
+    spread: Floats
+    effects: Floats
+    scores: Floats
 
 
-def estimate_roughly(layout: Layout) -> Estimates:
-    """Estimate the hazards of every subject and side by ridge-penalised Newton steps, without effects of groups."""
-    n_subjects, n_steps = len(layout.subjects), int(layout.n_steps.max())
-    n_coefficients = len(layout.terms) + OLD
-    level, told = np.full((2, n_subjects, n_steps), _LEVEL_MEAN), np.zeros((2, n_subjects, n_steps))
-    coefficient, square = np.zeros((2, n_subjects, n_coefficients)), np.zeros((2, n_subjects, *(n_coefficients,) * 2))
-    cross = np.zeros((2, n_subjects, n_steps, n_coefficients))
-    row_subject = layout.unit_subject
-    for side, rows in enumerate(layout.rows):
-        unit = np.repeat(np.arange(len(layout.features)), np.diff(rows.start))
-        subject = row_subject[unit]
-        for s in range(n_subjects):
-            own = np.flatnonzero(subject == s)
-            if own.size:
-                found = _fit(rows, own, layout.features[unit[own]], n_steps)
-                level[side, s], coefficient[side, s], told[side, s], cross[side, s], square[side, s] = found
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Rows:
+    """Adjacent pairs of both sides as a binomial regression.
+
+    Cells and groups of the side that is left second come after those of the first.
+    """
+
+    design: csr_array
+    count: Floats
+    switches: Floats
+    cell: Indices
+    cell_group: Indices
+    cell_side: Indices
+    group_side: Indices
+
+
+def estimate_roughly(structure: Structure) -> Estimates:
+    """Estimate hazards and spreads by Newton steps in turn with steps of expectation and maximisation.
+
+    Hazards are found given the spreads and the effects of groups, these given the hazards, and the spreads from how
+    large both are and how uncertain.
+    """
+    layout, rows = structure.layout, _lay_out(structure)
+    spread = _START * structure.scale_priors
+    to_data = structure.map[: structure.n_data]
+    parts = np.zeros(structure.n_parts)
+    effects = np.zeros(rows.cell_group.size)
+    for _ in range(_ROUNDS):
+        before = spread
+        parameters = structure.centre[: structure.n_data] + to_data @ parts
+        eta = rows.design @ parameters
+        if layout.has_groups:
+            for _ in range(3):
+                effects = effects + _step_effects(rows, eta, effects, structure, spread)
+        residual, weight = _residuals(rows, eta + effects[rows.cell])
+        gradient = rows.design.T @ residual
+        information = _measure_information(rows, weight, structure, spread)
+        sd = structure.find_sds(spread)
+        # In units of the prior the matrix is well conditioned, and a part that is not told of stays as it was.
+        scaled = to_data * sd
+        covariance = np.linalg.inv(np.eye(sd.size) + scaled.T @ information @ scaled)
+        step = sd * (covariance @ (scaled.T @ gradient - parts / sd))
+        step *= min(1.0, _LONGEST_STEP / max(np.abs(to_data @ step).max(initial=0.0), 1e-12))
+        parts = parts + step
+        size = parts**2 + sd**2 * np.diag(covariance)
+        spread = _update_spread(structure, spread, size, *_measure_groups(rows, weight, effects, structure, spread))
+        if np.abs(spread - before).max() < _CLOSE and np.abs(step).max() < _CLOSE:
+            break
+    scores = np.bincount(rows.cell, residual, effects.size) if layout.has_groups else np.zeros_like(effects)
     return Estimates(
-        level=level,
-        coefficient=coefficient,
-        level_information=told,
-        cross_information=cross,
-        coefficient_information=square,
+        parameters=parameters,
+        gradient=gradient,
+        information=information,
+        spread=spread,
+        effects=effects.reshape(2, -1),
+        scores=scores.reshape(2, -1),
     )
 
 
-def _fit(rows: Rows, own: Indices, terms: Floats, n_steps: int) -> tuple[Floats, Floats, Floats, Floats, Floats]:
-    """Levels by layer and coefficients of one subject that leaves one side."""
-    layer, age = np.divmod(rows.place[own], len(AGES))
-    features = np.column_stack([terms, *(age == a for a in range(OLD))]).astype(np.float64)
-    count, switches = rows.count[own], rows.switches[own]
-    level, coefficient = np.full(n_steps, _LEVEL_MEAN), np.zeros(features.shape[1])
-    ridge = np.eye(coefficient.size) / _COEFFICIENT_SD**2
-
-    def total(values: Floats) -> Floats:
-        return np.bincount(layer, values, n_steps)
-
-    def gather(weight: Floats) -> tuple[Floats, Floats, Floats]:
-        told = total(weight)
-        by_level = np.stack([total(weight * feature) for feature in features.T], axis=1)
-        return told, by_level, features.T @ (weight[:, None] * features)
-
-    for _ in range(_STEPS):
-        p = expit(level[layer] + features @ coefficient)
-        residual = switches - count * p
-        told, by_level, square = gather(count * p * (1 - p))
-        held = told + 1 / _LEVEL_SD**2
-        pull = total(residual) - (level - _LEVEL_MEAN) / _LEVEL_SD**2
-        # Levels are profiled out, so only the coefficients are solved for together.
-        schur = square + ridge - by_level.T @ (by_level / held[:, None])
-        push = features.T @ residual - ridge @ coefficient - by_level.T @ (pull / held)
-        step = np.clip(np.linalg.solve(schur, push), -1.0, 1.0)
-        level = level + np.clip((pull - by_level @ step) / held, -1.5, 1.5)
-        coefficient = coefficient + step
-        if np.abs(step).max(initial=0.0) < 1e-4:
-            break
-    p = expit(level[layer] + features @ coefficient)
-    return level, coefficient, *gather(count * p * (1 - p))
+def _lay_out(structure: Structure) -> _Rows:
+    layout = structure.layout
+    n_cells, n_groups = layout.cell_subject.size, layout.group_start.size - 1
+    n_parameters = len(structure.parameters)
+    sides = [_design(structure, rows, side) for side, rows in enumerate(layout.rows)]
+    entries, columns, cells = (np.concatenate(each) for each in zip(*sides, strict=True))
+    indptr = np.arange(0, entries.size + 1, entries.shape[1])
+    design = csr_array((entries.ravel(), columns.ravel(), indptr), shape=(len(entries), n_parameters + 1))
+    cell_group = np.repeat(np.arange(n_groups), np.diff(layout.group_start))
+    return _Rows(
+        # The last column is the zero that older traces have for an effect of age.
+        design=design[:, : structure.n_data],
+        count=np.concatenate([rows.count for rows in layout.rows]),
+        switches=np.concatenate([rows.switches for rows in layout.rows]),
+        cell=cells,
+        cell_group=np.concatenate([cell_group, cell_group + n_groups]),
+        cell_side=np.repeat([0, 1], n_cells),
+        group_side=np.repeat([0, 1], n_groups),
+    )
 
 
-def estimate_effects(layout: Layout, estimates: Estimates) -> tuple[Floats, Floats]:
-    """Rough effects of every cell (a group and a subject) by side, and its scores there; shape (2, n_cells) each."""
-    n_cells, n_terms = layout.cell_subject.size, len(layout.terms)
-    effects, scores = np.zeros((2, 2, n_cells))
-    if not layout.has_groups:
-        return effects, scores
-    cell, subject = layout.unit_cell, layout.unit_subject
-    by_age = np.concatenate([estimates.coefficient[:, :, n_terms:], np.zeros((2, len(layout.subjects), 1))], axis=2)
-    for side, rows in enumerate(layout.rows):
-        unit = np.repeat(np.arange(len(layout.features)), np.diff(rows.start))
-        layer, age = np.divmod(rows.place, len(AGES))
-        slope = estimates.coefficient[side, :, :n_terms]
-        base = (layout.features * slope[subject]).sum(axis=1)[unit]
-        base = base + estimates.level[side, subject[unit], layer] + by_age[side, subject[unit], age]
-        at = cell[unit]
-        for _ in range(_STEPS):
-            p = expit(base + effects[side][at])
-            score = np.bincount(at, rows.switches - rows.count * p, n_cells)
-            weight = np.bincount(at, rows.count * p * (1 - p), n_cells)
-            step = (score - effects[side] / _EFFECT_SD**2) / (weight + 1 / _EFFECT_SD**2)
-            effects[side] += np.clip(step, -1.0, 1.0)
-            if np.abs(step).max() < 1e-3:
-                break
-        scores[side] = score
-    return effects, scores
+def _design(structure: Structure, rows: Rows, side: int) -> tuple[Floats, Indices, Indices]:
+    """Entries of the rows of one side, the parameters that they belong to, and the rows' cells."""
+    layout = structure.layout
+    unit = np.repeat(np.arange(len(layout.features)), np.diff(rows.start))
+    subject = layout.unit_subject[unit]
+    places = [index[side, subject, rows.place][:, None] for index in (structure.level_index, structure.age_index)]
+    columns = np.concatenate([*places, structure.slope_index[side, subject]], axis=1)
+    entries = np.concatenate([np.ones((unit.size, 2)), layout.features[unit]], axis=1)
+    return entries, columns, layout.unit_cell[unit] + side * layout.cell_subject.size
+
+
+def _residuals(rows: _Rows, eta: Floats) -> tuple[Floats, Floats]:
+    """Switches beyond those expected, and their variance."""
+    p = expit(eta)
+    return rows.switches - rows.count * p, rows.count * p * (1 - p)
+
+
+class _Precisions:
+    """Precision of every cell's effect, from its pairs and of its own, and what effects of a group share.
+
+    The prior's precision matrix of a group's cells is diagonal, less `shared` times a matrix of ones.
+    """
+
+    def __init__(self, rows: _Rows, weight: Floats, structure: Structure, spread: Floats) -> None:
+        group, own = _group_variances(structure, spread)
+        n_cells, n_groups = rows.cell_group.size, rows.group_side.size
+        size = np.bincount(rows.cell_group, minlength=n_groups)
+        variance = own[rows.group_side]
+        self.own = 1 / own[rows.cell_side]
+        self.shared = group[rows.group_side] / (variance * (variance + size * group[rows.group_side]))
+        self.told = np.bincount(rows.cell, weight, n_cells)
+        self.total = self.told + self.own
+        # Sherman and Morrison's factor of the rank-one part of the inverse.
+        inverse = np.bincount(rows.cell_group, 1 / self.total, n_groups)
+        self.factor = self.shared / (1 - self.shared * inverse)
+
+
+def _group_variances(structure: Structure, spread: Floats) -> tuple[Floats, Floats]:
+    """Variances of the effects of groups, and of groups and subjects, by side; never zero."""
+    padded = np.append(spread, 0.0)[structure.group_index]
+    least = _LEAST * max(structure.scale_priors[structure.group_index[0, 0]], _LEAST)
+    variances = np.square(np.maximum(padded, least))
+    return variances[:, 0], variances[:, 1]
+
+
+def _step_effects(rows: _Rows, eta: Floats, effects: Floats, structure: Structure, spread: Floats) -> Floats:
+    """A Newton step of the effects of all cells."""
+    n_cells, n_groups = rows.cell_group.size, rows.group_side.size
+    residual, weight = _residuals(rows, eta + effects[rows.cell])
+    at = _Precisions(rows, weight, structure, spread)
+    shared = at.shared * np.bincount(rows.cell_group, effects, n_groups)
+    push = np.bincount(rows.cell, residual, n_cells) - at.own * effects + shared[rows.cell_group]
+    shared = at.factor * np.bincount(rows.cell_group, push / at.total, n_groups)
+    step = (push + shared[rows.cell_group]) / at.total
+    clipped: Floats = np.clip(step, -_LONGEST_STEP, _LONGEST_STEP)
+    return clipped
+
+
+def _measure_information(rows: _Rows, weight: Floats, structure: Structure, spread: Floats) -> Floats:
+    weighted = rows.design.multiply(weight[:, None]).tocsr()
+    information: Floats = (rows.design.T @ weighted).toarray()
+    if not structure.layout.has_groups:
+        return information
+    at = _Precisions(rows, weight, structure, spread)
+    n_cells, n_groups = rows.cell_group.size, rows.group_side.size
+    ones = np.ones(rows.cell.size)
+    to_cell = csr_array((ones, (rows.cell, np.arange(rows.cell.size))), shape=(n_cells, rows.cell.size))
+    to_group = csr_array((np.ones(n_cells), (rows.cell_group, np.arange(n_cells))), shape=(n_groups, n_cells))
+    by_cell = (to_cell @ weighted).multiply((1 / np.sqrt(at.total))[:, None]).tocsr()
+    by_group = to_group @ by_cell.multiply((1 / np.sqrt(at.total))[:, None]).tocsr()
+    by_group = by_group.multiply(np.sqrt(at.factor)[:, None]).toarray()
+    left: Floats = information - (by_cell.T @ by_cell).toarray() - by_group.T @ by_group
+    return left
+
+
+def _measure_groups(
+    rows: _Rows, weight: Floats, effects: Floats, structure: Structure, spread: Floats
+) -> tuple[Floats, Floats]:
+    """Sums of squares of the effects of groups and of what is each cell's own, by side, and their numbers; (2, 2)."""
+    if not structure.layout.has_groups:
+        return np.zeros((2, 2)), np.zeros((2, 2))
+    group, own = _group_variances(structure, spread)
+    at = _Precisions(rows, weight, structure, spread)
+    n_groups = rows.group_side.size
+    size = np.bincount(rows.cell_group, minlength=n_groups)
+    of_group = group[rows.group_side]
+    shared = of_group / (own[rows.group_side] + size * of_group) * np.bincount(rows.cell_group, effects, n_groups)
+    left = effects - shared[rows.cell_group]
+    # A cell tells of its group as far as what is its own lets it.
+    through = np.bincount(rows.cell_group, 1 / (1 / np.maximum(at.told, 1e-12) + 1 / at.own), n_groups)
+    by_group = shared**2 + 1 / (1 / of_group + through)
+    by_cell = left**2 + 1 / at.total
+    sums = np.stack([np.bincount(rows.group_side, by_group, 2), np.bincount(rows.cell_side, by_cell, 2)], axis=1)
+    numbers = np.stack([np.bincount(rows.group_side), np.bincount(rows.cell_side)], axis=1).astype(np.float64)
+    return sums, numbers
+
+
+def _update_spread(
+    structure: Structure, spread: Floats, size: Floats, group_sums: Floats, group_numbers: Floats
+) -> Floats:
+    """Standard deviations from the expected squares of what they are of, under their half-normal priors."""
+    n_scales, variance = len(structure.scales), structure.find_sds(spread) ** 2
+    weights = structure.variances[structure.part_kind, 1:]
+    pull, hold = weights.T @ (size / variance**2), weights.T @ (1 / variance)
+    for column in range(len(GROUP_SDS)):
+        for side in range(2):
+            scale = structure.group_index[side, column]
+            if scale < n_scales:
+                pull[scale] = group_sums[side, column] / spread[scale] ** 4
+                hold[scale] = group_numbers[side, column] / spread[scale] ** 2
+    # Where the ratio is one, the density has no slope in the scale.
+    ratio = pull / (hold + 1 / structure.scale_priors**2)
+    found: Floats = np.maximum(spread * np.sqrt(ratio), _LEAST * structure.scale_priors)
+    return found

@@ -1,7 +1,6 @@
 """Structure of the hazard model: its normal parts, the linear map from parts to hazards, and all labels.
 
-Every level and coefficient is a sum of independent normal parts: a mean, what a subject adds, waves of a random walk
-over relative depth, what a layer adds. Parts have mean 0 and a standard deviation that is known or estimated.
+Every level and coefficient is a sum of independent normal parts of mean 0, see `mfbayes.switching.parts`.
 """
 
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from mfbayes.switching.layout import Layout
 from mfbayes.switching.pairs import AGES, OLD, SIDES
+from mfbayes.switching.parts import SUBJECT_SDS, Block, divide_effects, divide_levels
 from mfbayes.switching.priors import SwitchingPriors
 
 type Floats = NDArray[np.float64]
@@ -20,7 +20,6 @@ type Indices = NDArray[np.int64]
 
 LEVEL, EFFECT, LEVEL_MEAN, EFFECT_MEAN = "level", "effect", "level_mean", "effect_mean"
 GROUP_SDS: Final = ("group_sd", "group_model_sd")
-_MOST_KNOTS = 16
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -32,16 +31,16 @@ class Structure:
     layout : Layout
         The pairs.
     scales : tuple of str
-        Labels of the standard deviations that are estimated, NAME[SIDE] or NAME[SIDE, TERM].
+        Labels of the standard deviations that are estimated, NAME[SIDE].
     scale_priors : ndarray, shape (n_scales,)
         Scales of their half-normal priors.
-    known_sds : ndarray
-        Standard deviations that are not estimated.
-    part_sd : ndarray of int, shape (n_parts,)
-        Standard deviation of every part: an index into both in a row.
+    variances : ndarray, shape (n_kinds, 1 + n_scales)
+        Of every kind of parts, the variance that is known, and weights of the squared scales that are added to it.
+    part_kind : ndarray of int, shape (n_parts,)
+        Kind of every part.
     parameters : tuple of str
         Labels of the hazards' parameters: levels by side, subject and layer, coefficients by side, subject and term,
-        then the means of both.
+        then the means of both over these subjects.
     map : ndarray, shape (n_parameters, n_parts)
         Parameters are `centre` + `map` @ parts.
     centre : ndarray, shape (n_parameters,)
@@ -56,8 +55,8 @@ class Structure:
     layout: Layout
     scales: tuple[str, ...]
     scale_priors: Floats
-    known_sds: Floats
-    part_sd: Indices
+    variances: Floats
+    part_kind: Indices
     parameters: tuple[str, ...]
     map: Floats
     centre: Floats
@@ -69,7 +68,7 @@ class Structure:
     @property
     def n_parts(self) -> int:
         """Number of parts."""
-        return self.part_sd.size
+        return self.part_kind.size
 
     @property
     def n_data(self) -> int:
@@ -96,6 +95,18 @@ class Structure:
         """Layer of every level of a side, from 0."""
         return np.concatenate([np.arange(n) for n in self.layout.n_steps])
 
+    @property
+    def mean_kind(self) -> Indices:
+        """Kinds of the parts that are means, in the order of the parameters."""
+        kinds: Indices = self.part_kind[self.map[self.n_data :].argmax(axis=1)]
+        return kinds
+
+    def find_sds(self, spread: Floats) -> Floats:
+        """Standard deviations of all parts, shape (..., n_parts), from the scales, shape (..., n_scales)."""
+        variance = self.variances[:, 0] + spread**2 @ self.variances[:, 1:].T
+        sds: Floats = np.sqrt(variance)[..., self.part_kind]
+        return sds
+
     def tabulate(self, hazards: Floats) -> tuple[Floats, Floats]:
         """Table (2, n_subjects, n_places) and slopes (2, n_subjects, n_terms) of one draw of the parameters."""
         padded = np.append(hazards, 0.0)
@@ -110,35 +121,18 @@ class Structure:
 def build_structure(layout: Layout, priors: SwitchingPriors) -> Structure:
     """Put parts, maps and labels together."""
     n_subjects, coefficients = len(layout.subjects), (*layout.terms, *AGES[:OLD])
-    n_levels, n_coefficients = int(layout.n_steps.sum()), len(coefficients)
-    waves = walk_waves(layout.n_steps)
-    of_subject = np.repeat(np.eye(n_subjects), layout.n_steps, axis=0)
-    names_of = ["level_sd", "walk_sd", "layer_sd"]
-    scales = [(f"{name}[{side}]", getattr(priors, name)) for name in names_of for side in SIDES]
-    scales += [(f"effect_sd[{side}, {label}]", priors.coefficient_sd) for side in SIDES for label in coefficients]
     group_sds = _group_sds(layout)
-    first_group = len(scales)
-    scales += [(f"{name}[{side}]", getattr(priors, name)) for name in group_sds for side in SIDES]
-    known = len(scales)
-
-    # Levels: the mean, what a subject adds, the walk, what a layer adds. Columns are parts, of one side.
-    level_map = np.column_stack([np.ones(n_levels), of_subject, waves, np.eye(n_levels)])
-    level_parts = [(known, 1), (0, n_subjects), (2, waves.shape[1]), (4, n_levels)]
-    mean_map = np.zeros((1, level_map.shape[1]))
-    mean_map[0, 0] = 1
-    # Coefficients, subject by subject: the mean and what a subject adds.
-    effect_map = np.column_stack(
-        [np.tile(np.eye(n_coefficients), (n_subjects, 1)), np.eye(n_subjects * n_coefficients)]
-    )
-    effect_mean_map = np.eye(n_coefficients, effect_map.shape[1])
-    part_sd: list[Indices] = []
-    for side in range(2):
-        part_sd += [np.full(size, at if at == known else at + side) for at, size in level_parts]
-    for side in range(2):
-        own = 6 + side * n_coefficients + np.arange(n_coefficients)
-        part_sd += [np.full(n_coefficients, known + 1), np.tile(own, n_subjects)]
-    maps = [level_map, level_map, effect_map, effect_map]
-    means = [mean_map, mean_map, effect_mean_map, effect_mean_map]
+    scale_names = (*SUBJECT_SDS, *group_sds)
+    # Slopes in x and in distance have the same unit, and so have effects of age: subjects differ as much in each.
+    of_coefficient = ["slope_sd"] * len(layout.terms) + ["age_sd"] * OLD
+    levels = divide_levels(layout.n_steps, priors)
+    effects = divide_effects(n_subjects, of_coefficient, priors)
+    sides = [(blocks, side) for blocks in (levels, effects) for side in range(2)]
+    maps = [np.concatenate([block.columns for block in blocks], axis=1) for blocks, _ in sides]
+    # A mean over the subjects is its part, which comes first.
+    n_means = [1, 1, len(coefficients), len(coefficients)]
+    variances = [_variance(block, scale_names, side) for blocks, side in sides for block in blocks]
+    sizes = [block.columns.shape[1] for blocks, _ in sides for block in blocks]
     steps = [(layout.subjects[s], layer + 1) for s, n in enumerate(layout.n_steps) for layer in range(n)]
     labels = [f"{LEVEL}[{side}, {subject}, {layer}]" for side in SIDES for subject, layer in steps]
     labels += [
@@ -147,18 +141,24 @@ def build_structure(layout: Layout, priors: SwitchingPriors) -> Structure:
     labels += [f"{LEVEL_MEAN}[{side}]" for side in SIDES]
     labels += [f"{EFFECT_MEAN}[{side}, {label}]" for side in SIDES for label in coefficients]
     is_level = np.array([label.startswith(LEVEL) for label in labels])
-    level_index, age_index, slope_index = _index(layout, n_levels, n_coefficients, n_parameters=len(labels))
-    group_index = np.full((2, 2), known)
+    level_index, age_index, slope_index = _index(layout, len(steps), len(coefficients), n_parameters=len(labels))
+    n_scales = 2 * len(scale_names)
+    group_index = np.full((2, 2), n_scales)
     for number in range(len(group_sds)):
-        group_index[:, number] = first_group + 2 * number + np.arange(2)
+        group_index[:, number] = 2 * (len(SUBJECT_SDS) + number) + np.arange(2)
     return Structure(
         layout=layout,
-        scales=tuple(label for label, _ in scales),
-        scale_priors=np.array([scale for _, scale in scales]),
-        known_sds=np.array([priors.level_mean_sd, priors.coefficient_mean_sd]),
-        part_sd=np.concatenate(part_sd).astype(np.int64),
+        scales=tuple(f"{name}[{side}]" for name in scale_names for side in SIDES),
+        scale_priors=np.repeat([getattr(priors, name) for name in scale_names], 2),
+        variances=np.stack(variances),
+        part_kind=np.repeat(np.arange(len(sizes)), sizes),
         parameters=tuple(labels),
-        map=np.concatenate([_side_by_side(maps), _side_by_side(means)]),
+        map=np.concatenate(
+            [
+                _side_by_side(maps),
+                _side_by_side([np.eye(n, each.shape[1]) for n, each in zip(n_means, maps, strict=True)]),
+            ]
+        ),
         centre=np.where(is_level, priors.level_mean, 0.0),
         level_index=level_index,
         age_index=age_index,
@@ -167,24 +167,12 @@ def build_structure(layout: Layout, priors: SwitchingPriors) -> Structure:
     )
 
 
-def walk_waves(n_steps: Indices) -> Floats:
-    """A random walk over relative depth as independent waves: its level at every step, shape (n_all_steps, n_waves).
-
-    The walk has mean 0 over the knots, and a standard deviation of 1 for its way from the first knot to the last.
-    Weights of the waves (cosines, the walk's eigenvectors, each in its own size) are standard normal; between knots it
-    is linear.
-    """
-    n_knots = min(int(n_steps.max()), _MOST_KNOTS)
-    waves = np.arange(1, n_knots)
-    knots = (np.arange(n_knots) + 0.5) / n_knots
-    shape = np.sqrt(2 / n_knots) * np.cos(np.pi * np.outer(knots, waves))
-    walk = shape / (2 * np.sin(np.pi * waves / (2 * n_knots))) / np.sqrt(max(n_knots - 1, 1))
-    places = np.concatenate([(np.arange(n) + 0.5) / n for n in n_steps])
-    return (
-        np.stack([np.interp(places, knots, wave) for wave in walk.T], axis=1)
-        if waves.size
-        else np.empty((places.size, 0))
-    )
+def _variance(block: Block, scale_names: Sequence[str], side: int) -> Floats:
+    """What is known of a block's variance, and weights of the squares of all scales."""
+    weights = np.zeros((len(scale_names), 2))
+    for name, weight in block.variance.items():
+        weights[scale_names.index(name), side] = weight
+    return np.concatenate([[block.known], weights.ravel()])
 
 
 def _group_sds(layout: Layout) -> Sequence[str]:

@@ -19,14 +19,15 @@ from mfbayes.switching.estimates import describe_switching
 from mfbayes.switching.fit import EFFORTS, SwitchingFit, fit_switching
 from mfbayes.switching.informed import inform
 from mfbayes.switching.layout import Layout, lay_out_pairs
+from mfbayes.switching.likelihood import SwitchingLikelihood
 from mfbayes.switching.model import switching_model
-from mfbayes.switching.operator import SwitchingLikelihood
 from mfbayes.switching.pairs import pair_layers
-from mfbayes.switching.pilot import estimate_effects, estimate_roughly
+from mfbayes.switching.parts import Block, divide_effects, divide_levels, walk_waves
+from mfbayes.switching.pilot import estimate_roughly
 from mfbayes.switching.priors import SwitchingPriors
 from mfbayes.switching.replication import check_replicates, measure_switching
 from mfbayes.switching.simulation import Hazards, simulate_switching
-from mfbayes.switching.structure import build_structure, walk_waves
+from mfbayes.switching.structure import build_structure
 from mfbayes.switching.terms import DEFAULT_TERMS, find_x
 from mfbayes.trajectories import Trajectories
 
@@ -67,14 +68,15 @@ def test_models_of_other_depth_share_the_walk_at_equal_depth() -> None:
 def test_density_is_prior_times_likelihood(simulated: Simulated) -> None:
     layout, priors = _lay_out(simulated, groups=True), SwitchingPriors()
     structure = build_structure(layout, priors)
-    likelihood = SwitchingLikelihood(layout, **_effects(layout))
+    pilot = estimate_roughly(structure)
+    likelihood = SwitchingLikelihood(layout, effects=pilot.effects, scores=pilot.scores)
     with switching_model(layout) as model:
         inputs = list(model.value_vars)
         hazards = model.replace_rvs_by_values([model["hazards"]])[0]
         evaluate = function(inputs, [model.logp(), hazards], mode=Mode("py", "fast_compile"))
     rng = np.random.default_rng(6)
     values, jacobian = [], []
-    place = inform(structure, estimate_roughly(layout))
+    place = inform(structure, pilot)
 
     def find_parts(sd: Floats, coordinate: Floats) -> Floats:
         narrowing = 1 + sd**2 * place.precision
@@ -86,9 +88,9 @@ def test_density_is_prior_times_likelihood(simulated: Simulated) -> None:
         coordinate = rng.standard_normal(structure.n_parts)
         point = {"spread_signed": spread, "coordinate": coordinate}
         density, found = evaluate(*(point[str(each.name)] for each in inputs))
-        sd = np.concatenate([spread, structure.known_sds])[structure.part_sd]
+        sd = structure.find_sds(spread)
         parts = find_parts(sd, coordinate)
-        assert structure.map @ parts + structure.centre == pytest.approx(found)
+        assert place.map @ parts + structure.centre == pytest.approx(found)
         by_part = np.array([find_parts(sd, coordinate + 1e-4 * step) - parts for step in np.eye(parts.size)]) / 1e-4
         prior = (-0.5 * (parts / sd) ** 2 - np.log(sd)).sum() - 0.5 * ((spread / structure.scale_priors) ** 2).sum()
         table, slopes = structure.tabulate(found)
@@ -98,9 +100,50 @@ def test_density_is_prior_times_likelihood(simulated: Simulated) -> None:
     assert values[1] - values[0] == pytest.approx(jacobian[1] - jacobian[0], abs=1e-3)
 
 
-def _effects(layout: Layout) -> dict[str, Floats]:
-    effects, scores = estimate_effects(layout, estimate_roughly(layout))
-    return {"effects": effects, "scores": scores}
+def test_the_density_has_the_slope_of_its_gradient(simulated: Simulated) -> None:
+    with switching_model(_lay_out(simulated, groups=True)) as model:
+        inputs = list(model.value_vars)
+        logp = model.logp()
+        evaluate = function(inputs, [logp, *model.dlogp()], mode=Mode("py", "fast_compile"))
+    rng = np.random.default_rng(7)
+    structure = build_structure(_lay_out(simulated, groups=True), SwitchingPriors())
+    spread = rng.uniform(0.2, 1.0, len(structure.scales))
+    where = {"spread_signed": spread, "coordinate": rng.standard_normal(structure.n_parts)}
+    steps = {name: rng.standard_normal(values.shape) for name, values in where.items()}
+    _, *slopes = evaluate(*(where[str(each.name)] for each in inputs))
+    found = float(np.concatenate(slopes) @ np.concatenate([steps[str(each.name)] for each in inputs]))
+    ahead, behind = (
+        evaluate(*(where[str(each.name)] + sign * 1e-5 * steps[str(each.name)] for each in inputs))[0]
+        for sign in (1, -1)
+    )
+    assert found == pytest.approx((ahead - behind) / 2e-5, rel=1e-5)
+
+
+SDS = {"level_sd": 0.7, "walk_sd": 1.1, "layer_sd": 0.4, "slope_sd": 0.3, "age_sd": 0.9}
+
+
+@pytest.mark.parametrize("n_steps", [[3, 3], [3, 5, 5, 4], [6], [1, 1, 1]])
+def test_parts_of_levels_have_the_covariance_of_the_sum_that_they_divide(n_steps: list[int]) -> None:
+    depths, priors = np.array(n_steps), SwitchingPriors()
+    of_subject, waves = np.repeat(np.eye(depths.size), depths, axis=0), walk_waves(depths)
+    expected = priors.level_mean_sd**2 + SDS["level_sd"] ** 2 * of_subject @ of_subject.T
+    expected += SDS["walk_sd"] ** 2 * waves @ waves.T + SDS["layer_sd"] ** 2 * np.eye(len(waves))
+    assert _covariance(divide_levels(depths, priors)) == pytest.approx(expected, abs=1e-12)
+
+
+def test_parts_of_effects_have_the_covariance_of_the_sum_that_they_divide() -> None:
+    priors, scales = SwitchingPriors(), ["slope_sd", "slope_sd", "age_sd"]
+    mean: Floats = priors.coefficient_mean_sd**2 * np.kron(np.ones((2, 2)), np.eye(3))
+    expected = mean + np.diag([SDS[scale] ** 2 for scale in scales] * 2)
+    assert _covariance(divide_effects(2, scales, priors)) == pytest.approx(expected, abs=1e-12)
+
+
+def _covariance(blocks: list[Block]) -> Floats:
+    covariance = np.zeros((len(blocks[0].columns),) * 2)
+    for block in blocks:
+        variance = block.known + sum(weight * SDS[name] ** 2 for name, weight in block.variance.items())
+        covariance += variance * block.columns @ block.columns.T
+    return covariance
 
 
 def test_known_hazards_are_recovered(simulated: Simulated, fit: SwitchingFit) -> None:
@@ -186,8 +229,8 @@ def test_draws_of_a_sample_are_unpacked_where_they_belong(fit: SwitchingFit) -> 
     assert float(posterior["level"].sel(side="image", subject="m02", layer=4).item()) == label
     label = structure.scales.index("group_model_sd[image]")
     assert float(posterior["group_model_sd"].sel(side="image").item()) == label
-    label = structure.scales.index("effect_sd[image, x]")
-    assert float(posterior["effect_sd"].sel(side="image", term="x").item()) == label
+    label = structure.scales.index("slope_sd[image]")
+    assert float(posterior["slope_sd"].sel(side="image").item()) == label
 
 
 def test_one_group_cannot_tell_groups_apart(simulated: Simulated) -> None:

@@ -11,7 +11,7 @@ from scipy.special import expit
 from mfbayes.errors import InputError
 from mfbayes.switching import kernel
 from mfbayes.switching.layout import lay_out_pairs
-from mfbayes.switching.operator import SwitchingLikelihood
+from mfbayes.switching.likelihood import SwitchingLikelihood
 from mfbayes.switching.pairs import pair_layers
 from mfbayes.switching.simulation import Hazards, simulate_switching
 from mfbayes.switching.terms import APART, DEFAULT_TERMS, find_x, measure_closeness, measure_terms

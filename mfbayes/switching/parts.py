@@ -1,0 +1,115 @@
+"""Parts: independent normal variables whose sums are the levels and coefficients of one side.
+
+Level: mean + what a subject adds + walk over relative depth + what a layer adds. Coefficient: mean + what a subject
+adds. What is added is divided into its mean over those it is added to, which joins the part above, and the rest. So
+no part stands for what only the sum of two tells of.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import block_diag
+
+from mfbayes.switching.priors import SwitchingPriors
+
+type Floats = NDArray[np.float64]
+type Indices = NDArray[np.int64]
+
+SUBJECT_SDS = ("level_sd", "walk_sd", "layer_sd", "slope_sd", "age_sd")
+_MOST_KNOTS = 16
+
+
+class Block(NamedTuple):
+    """Parts of one variance.
+
+    Attributes
+    ----------
+    columns : ndarray, shape (n_parameters, n_parts)
+        What of the parts is in which parameter.
+    variance : mapping of str to float
+        Weights of the squares of standard deviations, by name, that the parts' variance is the sum of.
+    known : float
+        What is added to it.
+    """
+
+    columns: Floats
+    variance: Mapping[str, float]
+    known: float = 0.0
+
+
+def divide_levels(n_steps: Indices, priors: SwitchingPriors) -> list[Block]:
+    """Parts of the levels of every subject's layers; the first is the mean.
+
+    Subjects of different depth are told of differently by their layers, and are divided depth by depth.
+    """
+    of_subject = np.repeat(np.eye(n_steps.size), n_steps, axis=0)
+    own = block_diag(*(_contrasts(n) for n in n_steps))
+    depths = np.unique(n_steps)
+    mean_variance = {} if depths.size > 1 else _share(n_steps.size, depths[0])
+    blocks = [
+        Block(np.ones((n_steps.sum(), 1)), mean_variance, priors.level_mean_sd**2),
+        Block(walk_waves(n_steps), {"walk_sd": 1.0}),
+        Block(own, {"layer_sd": 1.0}),
+    ]
+    for depth in depths:
+        alike = of_subject[:, n_steps == depth]
+        blocks.append(Block(alike @ _contrasts(alike.shape[1]), _share(1, depth)))
+        if depths.size > 1:
+            blocks.append(Block(alike.sum(axis=1, keepdims=True), _share(alike.shape[1], depth)))
+    return blocks
+
+
+def _share(n_subjects: int, depth: int) -> dict[str, float]:
+    """Variance of the mean of what so many subjects of a depth add, their layers included."""
+    return {"level_sd": 1 / n_subjects, "layer_sd": 1 / (n_subjects * depth)}
+
+
+def divide_effects(n_subjects: int, scales: Sequence[str], priors: SwitchingPriors) -> list[Block]:
+    """Parts of coefficients, subject by subject; the first blocks, as many as there are scales, are their means.
+
+    Parameters
+    ----------
+    n_subjects : int
+        Number of subjects.
+    scales : sequence of str
+        By coefficient, the name of the standard deviation between subjects.
+    priors : SwitchingPriors
+        Scales of the priors.
+    """
+    each: Floats = np.eye(len(scales))
+    means, rest = [], []
+    for name in dict.fromkeys(scales):
+        own = each[:, [scale == name for scale in scales]]
+        mean: Floats = np.tile(own, (n_subjects, 1))
+        means.append(Block(mean, {name: 1 / n_subjects}, priors.coefficient_mean_sd**2))
+        rest.append(Block(np.kron(_contrasts(n_subjects), own), {name: 1.0}))
+    return means + rest
+
+
+def walk_waves(n_steps: Indices) -> Floats:
+    """A random walk over relative depth as independent waves: its level at every step, shape (n_all_steps, n_waves).
+
+    The walk has mean 0 over the knots, and a standard deviation of 1 for its way from the first knot to the last.
+    Weights of the waves (cosines, the walk's eigenvectors, each in its own size) are standard normal; between knots it
+    is linear.
+    """
+    n_knots = min(int(n_steps.max()), _MOST_KNOTS)
+    waves = np.arange(1, n_knots)
+    knots = (np.arange(n_knots) + 0.5) / n_knots
+    shape = np.sqrt(2 / n_knots) * np.cos(np.pi * np.outer(knots, waves))
+    walk = shape / (2 * np.sin(np.pi * waves / (2 * n_knots))) / np.sqrt(max(n_knots - 1, 1))
+    places = np.concatenate([(np.arange(n) + 0.5) / n for n in n_steps])
+    return (
+        np.stack([np.interp(places, knots, wave) for wave in walk.T], axis=1)
+        if waves.size
+        else np.empty((places.size, 0))
+    )
+
+
+def _contrasts(n: int) -> Floats:
+    """Directions at right angles to one another and to the mean of n, as columns."""
+    basis, _ = np.linalg.qr(np.column_stack([np.ones(n), np.eye(n, n - 1)]))
+    directions: Floats = basis[:, 1:]
+    return directions
