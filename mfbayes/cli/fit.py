@@ -55,8 +55,8 @@ def command(
     ] = False,
     switching: Annotated[
         bool,
-        typer.Option("--switching", help="Also model the switching between layers, with --model: minutes more."),
-    ] = False,
+        typer.Option("--switching/--no-switching", help="With --model: also model the switching between layers."),
+    ] = True,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results of other content.")] = False,
 ) -> None:
     """Estimate balance points: at which relative uncertainty a model follows text and image equally often."""

@@ -26,8 +26,8 @@ type Floats = NDArray[np.float64]
 
 SIDE, TERM = "side", "term"
 EFFORTS = (
-    Effort(tune=250, draws=600, target_accept=0.75),
-    Effort(tune=800, draws=1000, target_accept=0.9),
+    Effort(tune=200, draws=600, target_accept=0.7),
+    Effort(tune=500, draws=1200, target_accept=0.85),
     Effort(tune=1500, draws=1500, target_accept=0.95),
 )
 

@@ -61,8 +61,8 @@ def test_the_walk_has_independent_steps_of_equal_size() -> None:
 
 def test_models_of_other_depth_share_the_walk_at_equal_depth() -> None:
     waves = walk_waves(np.array([9, 3]))
-    # The middle of three layers lies where the fifth of nine does.
-    assert waves[10] == pytest.approx(waves[4])
+    # The first and the middle of three layers lie where the second and the fifth of nine do.
+    assert waves[10] - waves[9] == pytest.approx(waves[4] - waves[1])
 
 
 def test_density_is_prior_times_likelihood(simulated: Simulated) -> None:
@@ -104,14 +104,14 @@ def test_the_density_has_the_slope_of_its_gradient(simulated: Simulated) -> None
     with switching_model(_lay_out(simulated, groups=True)) as model:
         inputs = list(model.value_vars)
         logp = model.logp()
-        evaluate = function(inputs, [logp, *model.dlogp()], mode=Mode("py", "fast_compile"))
+        evaluate = function(inputs, [logp, model.dlogp()], mode=Mode("py", "fast_compile"))
     rng = np.random.default_rng(7)
     structure = build_structure(_lay_out(simulated, groups=True), SwitchingPriors())
     spread = rng.uniform(0.2, 1.0, len(structure.scales))
     where = {"spread_signed": spread, "coordinate": rng.standard_normal(structure.n_parts)}
     steps = {name: rng.standard_normal(values.shape) for name, values in where.items()}
-    _, *slopes = evaluate(*(where[str(each.name)] for each in inputs))
-    found = float(np.concatenate(slopes) @ np.concatenate([steps[str(each.name)] for each in inputs]))
+    _, slope = evaluate(*(where[str(each.name)] for each in inputs))
+    found = float(slope @ np.concatenate([steps[str(each.name)] for each in inputs]))
     ahead, behind = (
         evaluate(*(where[str(each.name)] + sign * 1e-5 * steps[str(each.name)] for each in inputs))[0]
         for sign in (1, -1)
@@ -133,9 +133,9 @@ def test_parts_of_levels_have_the_covariance_of_the_sum_that_they_divide(n_steps
 
 def test_parts_of_effects_have_the_covariance_of_the_sum_that_they_divide() -> None:
     priors, scales = SwitchingPriors(), ["slope_sd", "slope_sd", "age_sd"]
-    mean: Floats = priors.coefficient_mean_sd**2 * np.kron(np.ones((2, 2)), np.eye(3))
-    expected = mean + np.diag([SDS[scale] ** 2 for scale in scales] * 2)
-    assert _covariance(divide_effects(2, scales, priors)) == pytest.approx(expected, abs=1e-12)
+    mean = np.asarray(priors.coefficient_mean_sd**2 * np.kron(np.ones((2, 2)), np.eye(3)))
+    own = np.diag([SDS[scale] ** 2 for scale in scales] * 2)
+    assert _covariance(divide_effects(2, scales, priors)) == pytest.approx(mean + own, abs=1e-12)
 
 
 def _covariance(blocks: list[Block]) -> Floats:
