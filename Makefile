@@ -60,6 +60,7 @@ train: setup
 calibrate: setup
 	$(BIN)/python -m mfbayes.calibration $(ARGS)
 	$(BIN)/python -m mfbayes.laws.rates $(ARGS)
+	$(BIN)/python -m mfbayes.switching.rates $(ARGS)
 
 bench: setup
 	$(BIN)/python -m venv .venv-bench

@@ -58,7 +58,7 @@ def write_traces(path: Path, item: ArrayLike, state: ArrayLike, logit_difference
     write_bytes(path, traces.to_netcdf(engine="h5netcdf", encoding=encoding))
 
 
-def read_traces(path: Path) -> xr.Dataset:
+def read_traces(path: str | Path) -> xr.Dataset:
     """Read `traces.nc` into memory: `state` and `logit_difference` over (item, layer).
 
     Raises
@@ -66,6 +66,7 @@ def read_traces(path: Path) -> xr.Dataset:
     InputError
         Where there is no such file, or it is no file of traces.
     """
+    path = Path(path)
     if not path.is_file():
         raise InputError(f"Expected layer traces at {path}, but there is no such file. Collect the model again.")
     try:
