@@ -80,7 +80,8 @@ def measure(name: str, replicate: int) -> dict[str, Any]:
 
 def _cover(fit: SwitchingFit, effects: xr.Dataset, truth: xr.Dataset) -> dict[str, float]:
     posterior = fit.posterior
-    tails = posterior[LEVEL].quantile([(1 - CI_PROB) / 2, (1 + CI_PROB) / 2], dim=("chain", "draw"))
+    ends = [(1 - CI_PROB) / 2, (1 + CI_PROB) / 2]
+    tails = posterior[LEVEL].quantile(ends, dim=("chain", "draw"), skipna=False)
     found = {LEVEL: _share(truth[LEVEL], tails[0], tails[1])}
     by_age = []
     for term in (*DEFAULT_TERMS, *AGES[:OLD]):
