@@ -102,7 +102,7 @@ def _cover(fit: SwitchingFit, effects: xr.Dataset, truth: xr.Dataset) -> dict[st
 
 def _share(truth: xr.DataArray, lower: xr.DataArray, upper: xr.DataArray) -> float:
     """Share of known truths that lie between the bounds."""
-    covered = ((lower <= truth) & (truth <= upper)).where(truth.notna() & lower.notna())
+    covered = ((lower <= truth) & (truth <= upper)).where(np.isfinite(truth) & np.isfinite(lower))
     return float(covered.mean())
 
 
