@@ -42,11 +42,11 @@ def test_what_is_measured_is_not_measured_again(
 ) -> None:
     out, page = tmp_path / "switching.jsonl", tmp_path / "switching.md"
     out.write_text("".join(json.dumps(row | {"study": name, "replicate": 0}) + "\n" for name in STUDIES))
-    page.write_text("before\n<!-- coverage -->\nold\n<!-- end of coverage -->\nafter\n")
+    page.write_text("before\n<!-- coverage -->\nstale\n<!-- end of coverage -->\nafter\n")
     written = out.read_text()
     monkeypatch.setattr("sys.argv", ["rates", "--out", str(out), "--page", str(page), "--replicates", "1"])
     main()
     assert out.read_text() == written
     assert page.read_text().startswith("before\n<!-- coverage -->\n| truth and fit")
     assert page.read_text().endswith("\n<!-- end of coverage -->\nafter\n")
-    assert "old" not in page.read_text()
+    assert "stale" not in page.read_text()
