@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results.jsonl"
 PAGE = ROOT / "benchmarks" / "README.md"
 BENCHMARKS = ("sampling", "intervals", "scale")
+LAYERS = ("switching", "hidden")
 PEERS_IN_R = ("glmmTMB", "glmer")
 SAMPLERS = ("mfbayes-nuts", "mfbayes-reference", "bambi", "bambi-cells", "pymc", "numpyro")
 _LONGEST = 3600
@@ -74,10 +75,13 @@ def plan(size: Size, *, only: str | None, seed: int, folder: Path) -> Iterator[S
         else:
             for kernels in ("compiled", "cached"):
                 yield Step(module=name, arguments=(path, "--kernels", kernels, *seeded))
+    for name in LAYERS:
+        if only in (None, name):
+            yield Step(module=name, arguments=(*seeded, *(("--quick",) if size is QUICK else ())))
 
 
-def take(step: Step, kernels: Path | None) -> str | None:
-    """Run one step; the last line it prints, or None where it failed.
+def take(step: Step, kernels: Path | None) -> list[str] | None:
+    """Run one step; the records it prints, or None where it failed.
 
     Kernels are kept in the folder `kernels`, or where they always are if it is None.
     """
@@ -94,15 +98,14 @@ def take(step: Step, kernels: Path | None) -> str | None:
         )
     except subprocess.TimeoutExpired:
         return None
-    lines = done.stdout.splitlines()
-    return None if done.returncode else (lines[-1] if lines else "")
+    return None if done.returncode else [line for line in done.stdout.splitlines() if line.startswith("{")]
 
 
 def main() -> int:
     """Run what is asked for; 1 where a contender failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="small sizes, nothing kept")
-    parser.add_argument("--only", choices=BENCHMARKS, help="one benchmark")
+    parser.add_argument("--only", choices=(*BENCHMARKS, *LAYERS), help="one benchmark")
     parser.add_argument("--contender", choices=(*SAMPLERS, "mfbayes-fast", *PEERS_IN_R), help="one contender")
     parser.add_argument("--seed", type=int, default=20260)
     options = parser.parse_args()
@@ -117,11 +120,11 @@ def main() -> int:
                 continue
             name = " ".join((step.module, *(word for word in step.arguments if not word.startswith(scratch))))
             _say(name)
-            line = take(step, None if options.quick else folder / "kernels")
-            if line is None:
+            lines = take(step, None if options.quick else folder / "kernels")
+            if lines is None:
                 failed.append(name)
                 _say(f"{name}: failed")
-            elif line:
+            for line in lines or []:
                 _say(line)
                 _keep(results, line)
         if results.exists():

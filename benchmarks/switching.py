@@ -45,14 +45,15 @@ def time_gradient(trajectories: Trajectories, points: dict[str, float], *, group
         for _ in range(_REPEATS):
             likelihood.evaluate(table, slopes, scales)
     return {
-        "contender": f"gradient, groups {'on' if groups else 'off'}",
+        "benchmark": "switching-gradient",
+        "contender": _name(groups),
         "pairs": len(pairs),
         "rows": sum(rows.place.size for rows in layout.rows),
         "gaps": layout.gaps.layer.size,
         "laying_seconds": round(laying.wall, 2),
         "pilot_seconds": round(piloting.wall, 2),
-        "gradient_ms": round(1000 * elapsed.wall / _REPEATS, 3),
-        "gradient_cpu_ms": round(1000 * elapsed.cpu / _REPEATS, 3),
+        "wall_ms": round(1e3 * elapsed.wall / _REPEATS, 3),
+        "cpu_ms": round(1e3 * elapsed.cpu / _REPEATS, 3),
     }
 
 
@@ -62,15 +63,21 @@ def time_fit(trajectories: Trajectories, points: dict[str, float], *, groups: bo
         fit = fit_switching(trajectories, points, groups=groups, seed=seed)
     convergence = fit.sample.convergence
     return {
-        "contender": f"fit, groups {'on' if groups else 'off'}",
-        "seconds": round(elapsed.wall, 1),
-        "cpu_seconds": round(elapsed.cpu, 1),
+        "benchmark": "switching-fit",
+        "contender": _name(groups),
+        "wall_s": round(elapsed.wall, 1),
+        "cpu_s": round(elapsed.cpu, 1),
         "passed": bool(fit.sample.passed),
         "attempts": int(convergence.attrs["attempts"]),
         "max_r_hat": round(float(convergence["r_hat"].max()), 4),
         "min_ess": round(float(min(convergence["ess_bulk"].min(), convergence["ess_tail"].min()))),
-        "steps_a_draw": round(float(fit.sample.statistics["n_steps"].mean()), 1),
+        "divergences": int(convergence.attrs["divergences"]),
+        "gradients_per_draw": round(float(fit.sample.statistics["n_steps"].mean()), 1),
     }
+
+
+def _name(groups: bool) -> str:
+    return "with effects of groups" if groups else "without effects of groups"
 
 
 def main() -> None:
@@ -91,7 +98,7 @@ def main() -> None:
         n_items=_ITEMS,
         rng=np.random.default_rng(chosen.seed),
     )
-    size = {"benchmark": "switching", "models": n_models, "traces": n_traces, "layers": n_layers, "seed": chosen.seed}
+    size = {"n_models": n_models, "n_traces": n_traces, "n_layers": n_layers, "seed": chosen.seed}
     for groups in (False, True):
         if chosen.groups not in ("both", "on" if groups else "off"):
             continue

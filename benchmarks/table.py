@@ -54,8 +54,14 @@ def render(records: Sequence[Record]) -> str:
     """All tables that the records allow."""
     found = {(r["benchmark"], r["contender"], r.get("kernels", "")): r for r in records}
     parts = [_tabulate(("claim", "measured", "must", "goal"), [claim.row() for claim in claim_all(found)])]
-    for name, draw in (("sampling", _sampling), ("intervals", _intervals), ("scale", _scale)):
-        own = [record for record in records if record["benchmark"] == name]
+    for name, draw in (
+        ("sampling", _sampling),
+        ("intervals", _intervals),
+        ("scale", _scale),
+        ("gradient", _layer_gradients),
+        ("fit", _layer_fits),
+    ):
+        own = [record for record in records if record["benchmark"].endswith(name)]
         if own:
             parts.append(draw(own))
     parts.append(_machines(records))
@@ -88,6 +94,15 @@ def claim_all(found: dict[tuple[str, str, str], Record]) -> list[Claim]:
             measured = large[f"{key}gradient_cpu_ns_per_trial"]
             claims.append(Claim(f"one gradient, a trial and core, {where}", measured, 10, 10, " ns"))
         claims.append(Claim(f"peak memory at {size} trials", large["peak_memory_mib"], 2048, 2048, " MiB"))
+    for (benchmark, contender, _), record in found.items():
+        if benchmark in _LAYER_MODELS and benchmark.endswith("fit") and _is_quiet(record):
+            most = 60 if contender == "without effects of groups" else 600
+            text = f"{_LAYER_MODELS[benchmark]} {contender.replace('mfbayes', '')}".strip()
+            claims.append(Claim(f"{text}, {_layers(record)}", record["wall_s"], most, most, " s"))
+    ours, theirs = (found.get(("hidden-gradient", name, "")) for name in ("mfbayes-tables", "dynamax"))
+    if ours and theirs:
+        text = "CPU time of a gradient of the hidden model's forward pass, dynamax : mfbayes"
+        claims.append(Claim(text, theirs["cpu_ms"] / ours["cpu_ms"], 1, 1, at_least=True))
     return claims
 
 
@@ -186,6 +201,46 @@ def _scale(records: list[Record]) -> str:
         "MiB, table read / peak",
     )
     return f"### Scale: {_count(records[0])} trials, {_shape(records[0])}\n\n{_tabulate(head, rows)}"
+
+
+_LAYER_MODELS = {
+    "switching-gradient": "hazard model",
+    "switching-fit": "hazard model",
+    "hidden-gradient": "hidden model",
+    "hidden-fit": "hidden model",
+}
+
+
+def _layers(record: Record) -> str:
+    return f"{record['n_models']} models x {record['n_traces']} traces x {record['n_layers']} layers"
+
+
+def _layer_gradients(records: list[Record]) -> str:
+    rows = [
+        (f"{_LAYER_MODELS[r['benchmark']]}, {r['contender']}", f"{r['cpu_ms']:.1f}", f"{r['wall_ms']:.1f}")
+        for r in sorted(records, key=lambda record: (record["benchmark"], record["cpu_ms"]))
+    ]
+    head = ("value and gradient", "CPU ms", "ms")
+    return f"### Layers: {_layers(records[0])}\n\n{_tabulate(head, rows)}"
+
+
+def _layer_fits(records: list[Record]) -> str:
+    rows = [
+        (
+            f"{_LAYER_MODELS[r['benchmark']]}, {r['contender']}",
+            f"{r['wall_s']:.0f}",
+            f"{r['cpu_s']:.0f}",
+            f"{r['max_r_hat']:.4f}",
+            f"{r['min_ess']}",
+            f"{r['divergences']}",
+            f"{r['gradients_per_draw']:.0f}",
+            "yes" if r["passed"] else "no",
+            f"{r['peak_memory_mib']}",
+        )
+        for r in sorted(records, key=lambda record: record["wall_s"])
+    ]
+    head = ("whole fit", "s", "CPU s", "R-hat", "ESS", "divergences", "gradients a draw", "gate passed", "MiB")
+    return _tabulate(head, rows)
 
 
 def _machines(records: Sequence[Record]) -> str:
