@@ -141,8 +141,8 @@ def fit(
 
         _add(tree, {"lapses": describe_lapses(labelled_posterior(tree), ci_prob=ci_prob)})
         notes.append(
-            "Random answers (lapses) are modelled: curves, predictions and parts of differences in TFR are those of "
-            "the other answers. Other laws, halves and other choices are compared without lapses."
+            "Random answers (lapses) are modelled, in curves and predictions too. Parts of differences in TFR are "
+            "those of the other answers; other laws, halves and other choices are compared without lapses."
         )
     if drawn.passed:
         notes.extend(_weigh_others(tree, selection.trials, wanted=outcomes, priors=priors, progress=progress))

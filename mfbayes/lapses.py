@@ -24,11 +24,9 @@ import xarray as xr
 from mfbayes import names
 from mfbayes.design import Design
 from mfbayes.errors import InputError
-from mfbayes.estimates.draws import tails
+from mfbayes.estimates.draws import MODEL_LABEL, tails
 from mfbayes.following import coordinates, linear_predictor
 from mfbayes.priors import Priors
-
-MODEL_LABEL = "model_label"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,8 @@ from mfbayes.design import GROUP_SCALES, Design
 type Floats = NDArray[np.float64]
 
 PARTS = (names.MODEL, names.TASK, names.CONDITION, names.FAMILY)
+MODEL_LABEL = "model_label"
+"""Dim of what a model has whatever the task and condition; `model` labels the subjects."""
 
 
 def labelled_posterior(tree: xr.DataTree) -> xr.Dataset:
@@ -30,6 +32,16 @@ def total_spread(posterior: xr.Dataset) -> Floats:
     present = [stack_draws(posterior, name) for name in GROUP_SCALES if name in posterior]
     total: Floats = np.sqrt(np.sum(np.square(present), axis=0))
     return total
+
+
+def stack_lapses(posterior: xr.Dataset) -> Floats:
+    """Probability of either side by chance, shape (n_subjects, n_draws); zero where lapses are not modelled."""
+    if "lapse" not in posterior:
+        n_draws = posterior.sizes["chain"] * posterior.sizes["draw"]
+        return np.zeros((posterior.sizes[names.SUBJECT], n_draws))
+    of_subject = posterior["lapse"].sel({MODEL_LABEL: posterior[names.MODEL].to_numpy()})
+    values: Floats = of_subject.transpose(MODEL_LABEL, "chain", "draw").to_numpy()
+    return values.reshape(len(values), -1)
 
 
 def thin(posterior: xr.Dataset, n_draws: int) -> xr.Dataset:

@@ -8,7 +8,15 @@ from scipy.special import expit
 
 from mfbayes import names
 from mfbayes.errors import InputError
-from mfbayes.estimates.draws import labelled_posterior, stack_draws, subject_coordinates, tails, thin, total_spread
+from mfbayes.estimates.draws import (
+    labelled_posterior,
+    stack_draws,
+    stack_lapses,
+    subject_coordinates,
+    tails,
+    thin,
+    total_spread,
+)
 from mfbayes.uncertainty import relative_uncertainty
 
 _DRAWS = 2000
@@ -69,7 +77,11 @@ def predict(
     share = np.zeros_like(level)
     for node, weight in zip(_NODES, _WEIGHTS / _WEIGHTS.sum(), strict=True):
         share += weight * expit(level + node * spread)
-    new_group = expit(level + spread * np.random.default_rng(seed).standard_normal(spread.size))
+    lapse = stack_lapses(kept)[:, None, :]
+    share = lapse + (1 - 2 * lapse) * share
+    new_group = lapse + (1 - 2 * lapse) * expit(
+        level + spread * np.random.default_rng(seed).standard_normal(spread.size)
+    )
     lower, upper = np.quantile(share, tails(ci_prob), axis=-1)
     new_lower, median, new_upper = np.quantile(new_group, [*tails(ci_prob), 0.5], axis=-1)[[0, 2, 1]]
     found = {

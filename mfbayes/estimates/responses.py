@@ -8,7 +8,7 @@ from scipy.special import expit
 
 from mfbayes import names
 from mfbayes.clusters import bound_shares
-from mfbayes.estimates.draws import subject_coordinates, thin, total_spread
+from mfbayes.estimates.draws import stack_lapses, subject_coordinates, thin, total_spread
 from mfbayes.trials import label_groups
 
 _GRID = np.linspace(-2, 2, 81)
@@ -21,7 +21,7 @@ _COUNT_EDGES = np.linspace(-2, 2, 41)
 def draw_curves(posterior: xr.Dataset, *, ci_prob: float) -> xr.Dataset:
     """P(text) along dH for a trial of a new group: averaged over the group effects, not at their mean.
 
-    That is what shares in bins show; the curve at average group effects would be steeper than they are.
+    That is what shares in bins show, random answers included; at average group effects the curve would be steeper.
     The average over the sum of the group effects, a normal variable, is taken by Gauss-Hermite quadrature.
 
     Parameters
@@ -37,7 +37,7 @@ def draw_curves(posterior: xr.Dataset, *, ci_prob: float) -> xr.Dataset:
         `mean`, `lower`, `upper` over (subject, dH).
     """
     kept = thin(posterior, _MAX_DRAWS)
-    spread = total_spread(kept)
+    spread, lapses = total_spread(kept), stack_lapses(kept)
     nodes, weights = hermegauss(_NODES)
     weights = weights / weights.sum()
     tails = [(1 - ci_prob) / 2, (1 + ci_prob) / 2]
@@ -49,6 +49,7 @@ def draw_curves(posterior: xr.Dataset, *, ci_prob: float) -> xr.Dataset:
         share = np.zeros_like(level)
         for node, weight in zip(nodes, weights, strict=True):
             share += weight * expit(level + node * spread)
+        share = lapses[subject] + (1 - 2 * lapses[subject]) * share
         rows.append(np.vstack([share.mean(axis=1), np.quantile(share, tails, axis=1)]))
     mean, lower, upper = np.stack(rows, axis=1)
     dims = (names.SUBJECT, names.DH)

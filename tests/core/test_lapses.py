@@ -104,6 +104,17 @@ def test_a_fit_with_lapses_is_whole(simulate, monkeypatch: pytest.MonkeyPatch, t
     assert again["estimates/lapses"]["mean"].to_series().to_dict() == pytest.approx({"a": 0.05, "b": 0.1})
     assert any("lapses" in note for note in json.loads(again.attrs["notes"]))
     assert "Random answers" in render(again)
+    # Half of random answers are texts: predictions and curves never go below, nor above what is left.
+    shares = mfbayes.predict(again, H_text=[1.0, 1e-6], H_image=[1e-6, 1.0])
+    plain = again.copy()
+    plain["posterior"] = again["posterior"].to_dataset().drop_vars("lapse")
+    without = mfbayes.predict(plain, H_text=[1.0, 1e-6], H_image=[1e-6, 1.0])
+    for name in ("mean", "lower", "upper", "new_group_median"):
+        expected = np.array([[0.05], [0.1]]) + np.array([[0.9], [0.8]]) * without[name].to_numpy()
+        assert shares[name].to_numpy() == pytest.approx(expected)
+    curves = again["estimates/curves"]["mean"].to_numpy()
+    assert (curves >= [[0.05], [0.1]]).all()
+    assert (curves <= [[0.95], [0.9]]).all()
 
 
 def test_prior_must_be_a_beta() -> None:
