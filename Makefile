@@ -51,7 +51,7 @@ format: setup
 	$(BIN)/ruff format $(TARGETS)
 
 lock: .venv/.ready
-	$(BIN)/uv pip compile --quiet pyproject.toml --all-extras --universal --python-version 3.12 \
+	$(BIN)/uv pip compile --quiet pyproject.toml --extra all --extra dev --universal --python-version 3.12 \
 	  --generate-hashes --no-emit-index-url --custom-compile-command "make lock" --upgrade -o requirements.lock
 
 train: setup

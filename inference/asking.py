@@ -55,8 +55,7 @@ class Asker:
         self.parts = find_parts(loaded.model, name=name)
         tokenizer = loaded.processor.tokenizer
         context = self.encoder.render(Prompt("Which?"))
-        self.tokens: AnswerTokens = tokenize_answers(answers, tokenizer, context=context)
-        self._variants = [torch.tensor(ids, device=loaded.device) for ids in self.tokens.tokens]
+        self.tokens: AnswerTokens = tokenize_answers(answers, tokenizer, context=context, continuing=True)
         self._owners = torch.empty(0, dtype=torch.long)
         self._ends = _end_tokens(loaded)
 
@@ -98,9 +97,11 @@ class Asker:
         self._check_finite(logits, batch)
         last = logits[:, -1]
         exact = last.cpu().double() if last.device.type == "mps" else last.double()
-        probabilities = torch.softmax(exact, dim=-1)
-        of_answers = torch.stack([last[:, ids].amax(dim=-1) for ids in self._variants], dim=-1).double()
-        sums = torch.stack([probabilities[:, ids.to(exact.device)].sum(dim=-1) for ids in self._variants], dim=-1)
+        refined = self._refine(exact, batch)
+        own = [list(ids) for ids in self.tokens.branches.indices(exact.shape[-1])]
+        of_answers = torch.stack([refined[:, ids].amax(dim=-1) for ids in own], dim=-1)
+        probabilities = torch.softmax(refined, dim=-1)
+        sums = torch.stack([probabilities[:, ids].sum(dim=-1) for ids in own], dim=-1)
         top = last.argmax(dim=-1)
         owners = self._owners_of(top)
         spoken = self._spoken(batch, top.tolist(), owners.tolist())
@@ -113,7 +114,7 @@ class Asker:
             *zip(*spoken, strict=True),
             of_answers.tolist(),
             sums.tolist(),
-            answer_nlls(exact, self.tokens.tokens).tolist(),
+            answer_nlls(refined, own).tolist(),
             states,
             differences,
             strict=True,
@@ -126,18 +127,30 @@ class Asker:
             self._owners = self.tokens.owners(n_vocabulary).to(tokens.device)
         return self._owners[tokens]
 
+    def _refine(self, logits: torch.Tensor, batch: Sequence[Encoded]) -> torch.Tensor:
+        """Logits in which answers that begin alike are told apart by asking on, where there are such."""
+
+        def ask_on(prefix: tuple[int, ...], rows: list[int]) -> torch.Tensor:
+            return self.logits([batch[row].extended(prefix) for row in rows], layers=False)[:, -1]
+
+        return self.tokens.branches.refine(logits, ask_on)
+
     def _traces(self, batch: Sequence[Encoded], logits: torch.Tensor) -> tuple[list[list[int]], list[list[float]]]:
         """States and logit differences, a list of layers a prompt."""
-        index = self.tokens.answers.index
-        pair = torch.tensor([[index(answer) for answer in entry.prompt.answers] for entry in batch])
-        text, image = pair.to(logits.device).T[:, :, None]
-        owners = self._owners_of(logits.argmax(dim=-1))
-        states = torch.full_like(owners, STATE_CODES[OTHER])
-        states[owners == image] = STATE_CODES[IMAGE]
-        states[owners == text] = STATE_CODES[TEXT]
-        scores = torch.stack([logits[..., ids].amax(dim=-1) for ids in self._variants], dim=-1).float()
-        chosen = [scores.gather(-1, side[:, None].expand(-1, scores.shape[1], 1))[..., 0] for side in (text, image)]
-        return states.tolist(), (chosen[0] - chosen[1]).tolist()
+        tops = logits.argmax(dim=-1)
+        states = torch.full_like(tops, STATE_CODES[OTHER])
+        differences = torch.empty(tops.shape, device=logits.device)
+        for pair in {entry.prompt.answers for entry in batch}:
+            rows = [row for row, entry in enumerate(batch) if entry.prompt.answers == pair]
+            # What begins another answer too still tells these two apart.
+            text, image = (torch.tensor(ids, device=logits.device) for ids in self.tokens.tell_apart(*pair))
+            mine = tops[rows]
+            codes = torch.full_like(mine, STATE_CODES[OTHER])
+            codes[torch.isin(mine, image)] = STATE_CODES[IMAGE]
+            codes[torch.isin(mine, text)] = STATE_CODES[TEXT]
+            states[rows] = codes
+            differences[rows] = (logits[rows][..., text].amax(dim=-1) - logits[rows][..., image].amax(dim=-1)).float()
+        return states.tolist(), differences.tolist()
 
     def _check_finite(self, logits: torch.Tensor, batch: Sequence[Encoded]) -> None:
         finite = torch.isfinite(logits).flatten(1).all(dim=1)

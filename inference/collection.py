@@ -1,32 +1,36 @@
 """Collects a model's answers, entropies and layer traces on a dataset; goes on where it was stopped."""
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
+import pandas as pd
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from mfbayes._version import __version__
-from mfbayes.datasets import Dataset, read_dataset, read_pixels
+from mfbayes.datasets import Dataset, read_dataset
 from mfbayes.errors import InputError
-from mfbayes.inference.prompts import INPUTS, Plan, Prompt, plan_prompts
-from mfbayes.inference.responses import PARTS_FOLDER, Response, parts_folder, read_parts, remove_parts, save_part
-from mfbayes.inference.sources import ModelSource, find_model
+from mfbayes.inference.engines import HERE, open_engine
+from mfbayes.inference.jobs import Job
+from mfbayes.inference.orders import ask_both_orders, average_orders, write_averaged_traces
+from mfbayes.inference.prompts import Plan, plan_prompts
+from mfbayes.inference.rounds import Round, precision_begun
+from mfbayes.inference.shards import Answers, Facts, sweep
+from mfbayes.inference.sources import find_model
+from mfbayes.inference.units import WHOLE, parse_share
 from mfbayes.names import COLLECTED_FOLDER, TRACES_FILE, TRIALS_FILE
-from mfbayes.storage import hash_content, hash_file, make_folder, read_json, write_json, write_with
+from mfbayes.storage import hash_content, hash_file, make_folder, read_json, replacing, write_json
 
 COLLECTION_FILE: Final = "collection.json"
 AUTO: Final = "auto"
 DEFAULT_BATCH_SIZE: Final = 32
 # Raised whenever the same model would be asked or read differently.
-PROTOCOL_VERSION: Final = 2
-_IMAGES_A_PART: Final = 16
-_TEXTS_A_PART: Final = 128
+PROTOCOL_VERSION: Final = 3
 
 
 def collect(
@@ -38,14 +42,20 @@ def collect(
     dtype: str = AUTO,
     batch_size: int | None = None,
     limit: int | None = None,
+    letters: bool = False,
+    shard: str | None = None,
+    engine: str = HERE,
+    address: str | None = None,
+    workers: int | None = None,
     overwrite: bool = False,
     trust_remote_code: bool = False,
     progress: bool = True,
 ) -> Path:
     """Ask a model everything a dataset asks, and write trials and traces.
 
-    Interrupted at any moment, the same call goes on where it stopped. A finished collection of the same
-    content is given back without loading the model.
+    Interrupted at any moment, the same call goes on where it stopped and ends with the same files. A finished
+    collection of the same content is given back without loading the model. Answers are kept by their content:
+    no prompt is asked twice of one model in one precision, whatever dataset it comes from.
 
     Parameters
     ----------
@@ -58,11 +68,21 @@ def collect(
     device : str
         "auto", "cpu", "cuda" or "mps".
     dtype : str
-        "auto" (float32 on a CPU, elsewhere the checkpoint's own), "float32", "bfloat16" or "float16".
+        "auto" (that of the answers that are there; else float32 on a CPU and elsewhere the checkpoint's own),
+        "float32", "bfloat16" or "float16". Of a narrow one, a sample is asked again in float32.
     batch_size : int, optional
-        Prompts a forward pass, 32 by default.
+        Prompts a forward pass, 32 by default; halved where memory runs out.
     limit : int, optional
         Ask only the first so many items of the manifest, conflict and control.
+    shard : str, optional
+        Ask only one part of the prompts, such as "2/8". The part that finds all others answered writes trials
+        and traces; so does a call without `shard`, which asks whatever is left.
+    engine : {"here", "ray"}
+        Where to ask: in this process, or by workers on a Ray cluster.
+    address : str, optional
+        Of the cluster; without one, Ray uses this machine alone.
+    workers : int, optional
+        How many models Ray loads; by default one a GPU or, where there is none, one a node.
     overwrite : bool
         Replace a finished collection of other content, once the new one is finished.
     trust_remote_code : bool
@@ -73,137 +93,113 @@ def collect(
     Returns
     -------
     Path
-        Folder with `trials.parquet`, `traces.nc` and `collection.json`.
+        Folder with `trials.parquet`, `traces.nc` and `collection.json`; after a part, perhaps not yet.
 
     Raises
     ------
     InputError
-        If dataset or model cannot be used, the model's logits are not finite, or a finished collection of
-        other content stands there and `overwrite` is off.
+        If dataset, model, part or engine cannot be used, the model's logits are not finite, or a finished
+        collection of other content stands there and `overwrite` is off.
     """
     if batch_size is not None and batch_size < 1:
         raise InputError(f"Expected a batch size of at least 1, but {batch_size} came. Change --batch-size.")
+    share = WHOLE if shard is None else parse_share(shard)
+    opened = open_engine(engine, address=address, workers=workers)
     source = find_model(model)
     asked = dataset if isinstance(dataset, Dataset) else read_dataset(dataset)
-    plan = plan_prompts(asked.manifest, limit=limit)
+    words = asked.manifest
+    if letters:
+        asked = replace(asked, manifest=ask_both_orders(words))
+    # Both orders of an item are neighbours.
+    plan = _plan(asked, limit=limit and limit * (2 if letters else 1))
     folder = make_folder(out / COLLECTED_FOLDER / source.folder_name)
-    content = {"protocol": PROTOCOL_VERSION, "questions": plan.content_hash, "model": source.content_hash}
+    content = {
+        "protocol": PROTOCOL_VERSION,
+        "questions": plan.content_hash,
+        "answers": hash_content(*plan.answers),
+        "model": source.content_hash,
+    }
     if _is_finished(folder, content, dtype=dtype):
-        remove_parts(folder)
         return folder
     _check_replaceable(folder, content, dtype=dtype, overwrite=overwrite)
-    settings = {"device": device, "dtype": dtype, "batch_size": batch_size or DEFAULT_BATCH_SIZE}
-    with _progress(progress) as bar:
-        responses, record = _ask(plan, asked, source, folder, content, settings, trust_remote_code, bar)
-    _finish(folder, plan, responses, source, {**record, "content": content, "limit": limit})
+    with opened as runner, _progress(progress) as bar:
+        job = Job(
+            source=source,
+            plan=plan,
+            dataset=asked,
+            protocol=PROTOCOL_VERSION,
+            device=device,
+            dtype=runner.precision(source, device=device, dtype=dtype),
+            batch_size=batch_size or DEFAULT_BATCH_SIZE,
+            trust_remote_code=trust_remote_code,
+        )
+        say = partial(bar.console.print, markup=False, highlight=False, soft_wrap=True)
+        if dtype == AUTO:
+            job = replace(job, dtype=precision_begun(job, folder, say=say))
+        show = _showing(bar, source.name)
+        asking = Round(job=job, folder=folder, engine=runner, share=share, say=say, on_progress=show)
+        answers, n_asked = asking.answer(list(plan.prompts.values()))
+        audit = asking.audit(answers)
+        left = len(plan.prompts) - len(answers.responses)
+        if left:
+            say(f"{source.name}: part {share} is asked; {left} of {len(plan.prompts)} prompts are left to other parts.")
+            return folder
+    settings = {
+        "content": content,
+        "limit": limit,
+        "letters": letters,
+        "engine": engine,
+        "batch_size": job.batch_size,
+        "dtype": job.dtype,
+    }
+    counts = {"prompts": len(plan.prompts), "prompts_asked_by_last_call": n_asked}
+    _finish(folder, job, answers, words, {**settings, **counts, **summarise_facts(answers.facts), "audit": audit})
     return folder
 
 
-def _ask(
-    plan: Plan,
-    dataset: Dataset,
-    source: ModelSource,
-    folder: Path,
-    content: dict[str, Any],
-    settings: dict[str, Any],
-    trust_remote_code: bool,
-    bar: Progress,
-) -> tuple[dict[str, Response], dict[str, Any]]:
-    """Responses to all prompts, old and new, and a record of how they were asked."""
-    # Imported here, since torch takes seconds and a finished collection does without.
-    from mfbayes.inference.asking import Asker, OverflowedError
-    from mfbayes.inference.loading import load_model, silence_libraries
-    from mfbayes.inference.selftest import check_model
+def _plan(dataset: Dataset, *, limit: int | None) -> Plan:
+    """Prompts of the first items, judged by all designed answers, so that more items leave them as they are."""
+    if dataset.manifest.empty:
+        raise InputError(f"The dataset {dataset.path} has no items. Generate it again.")
+    whole = plan_prompts(dataset.manifest)
+    return whole if limit is None else replace(plan_prompts(dataset.manifest, limit=limit), answers=whole.answers)
 
-    silence_libraries()
-    started = time.perf_counter()
-    task = bar.add_task(f"{source.name}: loading", total=len(plan.prompts))
-    loaded = load_model(source, device=settings["device"], dtype=settings["dtype"], trust_remote_code=trust_remote_code)
-    key = hash_content(*(str(value) for value in content.values()), loaded.dtype)
-    parts = parts_folder(folder, key)
-    asker = Asker(loaded, plan.answers, name=source.name, batch_size=settings["batch_size"])
-    first = next(prompt for prompt in plan.prompts.values() if prompt.answers)
-    checks = check_model(asker, loaded, answers=first.answers, batch_size=settings["batch_size"])
-    responses = read_parts(parts, plan.prompts)
-    ready = time.perf_counter()
-    n_before = len(responses)
-    bar.update(task, description=f"{source.name}: asking", completed=n_before)
-    try:
-        for ask in _stretches(plan, dataset, asker, done=set(responses), batch_size=settings["batch_size"]):
-            new = ask()
-            save_part(parts, new)
-            responses |= {response.key: response for response in new}
-            bar.update(task, completed=len(responses))
-    except OverflowedError as error:
-        raise InputError(
-            f"{source.name} gave logits that are not finite for item {_item_of(plan, error.prompt)}. Ask it in a wider "
-            "precision (--dtype float32), or fetch its weights again."
-        ) from error
-    seconds = time.perf_counter() - ready
-    record = {
-        "device": str(loaded.device),
-        "dtype": loaded.dtype,
-        "batch_size": settings["batch_size"],
+
+def summarise_facts(facts: Sequence[Facts]) -> dict[str, Any]:
+    """How all shards were asked, where workers differ: the largest difference found, the smallest batch.
+
+    `device` lists all kinds of devices; `seconds_asking` adds up over workers; `seconds_loading` is the longest.
+    """
+    checks: dict[str, Any] = {}
+    for fact in facts:
+        for name, value in fact["checks"].items():
+            measured = isinstance(value, float) and isinstance(checks.get(name), float)
+            checks[name] = max(checks[name], value) if measured else checks.get(name, value)
+    return {
+        "device": ", ".join(sorted({str(fact["device"]) for fact in facts})),
         "checks": checks,
-        "prompts": len(plan.prompts),
-        "prompts_asked_by_last_call": len(plan.prompts) - n_before,
-        "seconds_loading": round(ready - started, 2),
-        "seconds_asking": round(seconds, 2),
+        "smallest_batch_size": min(int(fact["batch_size"]) for fact in facts),
+        "seconds_loading": max(float(fact["seconds_loading"]) for fact in facts),
+        "seconds_asking": round(sum(float(fact["seconds"]) for fact in facts), 2),
     }
-    return responses, record
 
 
-def _stretches(
-    plan: Plan, dataset: Dataset, asker: Any, *, done: set[str], batch_size: int
-) -> Iterator[Callable[[], list[Response]]]:
-    """Calls that each ask a stretch of what is still to ask: texts first, then a few images at a time."""
-    from PIL import Image
-
-    def ask_about(pixels: list[str]) -> list[Response]:
-        files = ((dataset.image_path(plan.images[name]), about[name]) for name in pixels)
-        responses: list[Response] = asker.ask_images(
-            (Image.fromarray(read_pixels(file)), prompts) for file, prompts in files
-        )
-        return responses
-
-    left = [prompt for key, prompt in plan.prompts.items() if key not in done]
-    texts = [prompt for prompt in left if not prompt.pixels]
-    for chunk in _chunks(texts, max(_TEXTS_A_PART, batch_size)):
-        yield partial(asker.ask_texts, chunk)
-    about: dict[str, list[Prompt]] = {}
-    for prompt in left:
-        if prompt.pixels:
-            about.setdefault(prompt.pixels, []).append(prompt)
-    for pixels in _chunks(list(about), max(_IMAGES_A_PART, batch_size // 4)):
-        yield partial(ask_about, pixels)
-
-
-def _chunks[T](entries: list[T], size: int) -> Iterator[list[T]]:
-    for start in range(0, len(entries), size):
-        yield entries[start : start + size]
-
-
-def _item_of(plan: Plan, prompt: Prompt) -> str:
-    used = plan.items[list(INPUTS)].isin([prompt.key]).any(axis="columns")
-    return str(plan.items.loc[used, "item"].iloc[0])
-
-
-def _finish(
-    folder: Path, plan: Plan, responses: dict[str, Response], source: ModelSource, record: dict[str, Any]
-) -> None:
+def _finish(folder: Path, job: Job, answers: Answers, words: pd.DataFrame, record: dict[str, Any]) -> None:
     """Put trials and traces in place, then the record that says they belong together."""
     from mfbayes.inference.tables import bound_noise, build_trials, write_item_traces
 
-    staged = make_folder(folder / PARTS_FOLDER / "finished")
+    plan, source, responses = job.plan, job.source, answers.responses
     # A model that batches would change is asked one prompt at a time: what they would do to it is no noise.
     sensitivity = record["checks"]["batch_sensitivity"] if record["batch_size"] > 1 else None
     noise = bound_noise(responses.values(), batch_sensitivity=sensitivity, dtype=record["dtype"])
-    trials = build_trials(plan, responses, model=source.name, logit_noise=noise)
-    write_with(staged / TRIALS_FILE, lambda path: trials.to_parquet(path, index=False))
-    write_item_traces(staged / TRACES_FILE, plan, responses)
-    files = {name: hash_file(staged / name) for name in (TRIALS_FILE, TRACES_FILE)}
-    for name in files:
-        (staged / name).replace(folder / name)
+    table = build_trials(plan, responses, model=source.name, logit_noise=noise)
+    write = write_item_traces
+    if record["letters"]:
+        table, write = average_orders(table, words), write_averaged_traces
+    with replacing(folder / TRACES_FILE) as traces, replacing(folder / TRIALS_FILE) as trials:
+        table.to_parquet(trials, index=False)
+        write(traces, plan, responses)
+        files = {TRIALS_FILE: hash_file(trials), TRACES_FILE: hash_file(traces)}
     write_json(
         folder / COLLECTION_FILE,
         {
@@ -217,7 +213,7 @@ def _finish(
             "versions": {"mfbayes": __version__, **{name: _version(name) for name in ("torch", "transformers")}},
         },
     )
-    remove_parts(folder)
+    sweep(folder)
 
 
 def _version(package: str) -> str:
@@ -263,12 +259,17 @@ def _check_replaceable(folder: Path, content: dict[str, Any], *, dtype: str, ove
     if overwrite or record is None:
         return
     there = record.get("content", {})
-    words = {"questions": "other items", "model": "other weights", "protocol": "another version of this program"}
+    words = {
+        "questions": "other items",
+        "answers": "other designed answers",
+        "model": "other weights",
+        "protocol": "another version of this program",
+    }
     differing = [words[name] for name in words if there.get(name) != content[name]]
     reasons = " and ".join(differing) or f"dtype {record.get('dtype')} instead of {dtype}"
     raise InputError(
         f"{folder} holds a finished collection of {record.get('model')} with {reasons}. Pass --overwrite to replace "
-        "it once the new one is finished, or choose another --out."
+        "it once the new one is finished (what it answered is not asked again), or choose another --out."
     )
 
 
@@ -282,3 +283,14 @@ def _progress(shown: bool) -> Progress:
         console=console,
         disable=not (shown and console.is_terminal),
     )
+
+
+def _showing(bar: Progress, name: str) -> Callable[[str, int, int], None]:
+    tasks: dict[str, TaskID] = {}
+
+    def show(label: str, done: int, total: int) -> None:
+        if label not in tasks:
+            tasks[label] = bar.add_task(f"{name}: {label}", total=total)
+        bar.update(tasks[label], completed=done)
+
+    return show

@@ -5,7 +5,7 @@ from typing import Final, NamedTuple
 
 from mfbayes.errors import InputError
 from mfbayes.inference.collection import COLLECTION_FILE
-from mfbayes.inference.responses import PARTS_FOLDER
+from mfbayes.inference.shards import ANSWERS_FOLDER
 from mfbayes.inference.sources import EMBEDDED, embedded_models, folder_name
 from mfbayes.names import COLLECTED_FOLDER, TRACES_FILE, TRIALS_FILE
 from mfbayes.storage import read_json
@@ -65,6 +65,6 @@ def _entry(name: str, where: str, folder: Path) -> Entry:
                 int(record.get("n_items", 0)),
                 folder,
             )
-    status = UNFINISHED if (folder / PARTS_FOLDER).is_dir() else NOT_COLLECTED
+    status = UNFINISHED if (folder / ANSWERS_FOLDER).is_dir() else NOT_COLLECTED
     # Only a hub id has "--" in its folder's name.
     return Entry(name.replace("--", "/"), where or ("hub" if "--" in name else "local"), status, 0, folder)

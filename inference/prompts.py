@@ -107,7 +107,9 @@ def plan_prompts(manifest: pd.DataFrame, *, limit: int | None = None) -> Plan:
 
 def _places(items: pd.DataFrame) -> list[tuple[Any, ...]]:
     """What tells the conflict items apart that a control can belong to."""
-    return list(items[[TASK, GROUP, "image", D_TEXT]].itertuples(index=False, name=None))
+    # The designed answers tell the orders of a multiple choice apart, which are letters there.
+    columns = [TASK, GROUP, "image", D_TEXT, "text_answer", "image_answer"]
+    return list(items[columns].itertuples(index=False, name=None))
 
 
 def _texts(items: pd.DataFrame) -> list[str]:

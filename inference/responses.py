@@ -1,15 +1,9 @@
-"""What a model answered, and the files that keep it while a collection is under way."""
+"""What a model answered to one prompt, and tables of many answers."""
 
-import shutil
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
-import pandas as pd
-
-from mfbayes.storage import hash_content, replacing
-
-PARTS_FOLDER: Final = "parts"
+import pyarrow as pa
 
 
 class Response(NamedTuple):
@@ -52,30 +46,31 @@ class Response(NamedTuple):
     differences: Sequence[float]
 
 
-def parts_folder(folder: Path, key: str) -> Path:
-    """Where the responses of one collection lie until it is finished."""
-    return folder / PARTS_FOLDER / key[:16]
+# Differences were computed in single precision, so that nothing is lost by keeping them in it.
+_SCHEMA: Final = pa.schema(
+    [
+        ("key", pa.string()),
+        ("entropy", pa.float64()),
+        ("margin_uncertainty", pa.float64()),
+        ("least_confidence", pa.float64()),
+        ("answer", pa.string()),
+        ("designed", pa.string()),
+        ("logits", pa.list_(pa.float64())),
+        ("probabilities", pa.list_(pa.float64())),
+        ("nlls", pa.list_(pa.float64())),
+        ("states", pa.list_(pa.int8())),
+        ("differences", pa.list_(pa.float32())),
+    ]
+)
 
 
-def save_part(folder: Path, responses: Sequence[Response]) -> None:
-    """Write responses to a file of their own: whole, or not at all."""
-    name = hash_content(*(response.key for response in responses))[:24]
-    with replacing(folder / f"{name}.parquet") as temporary:
-        pd.DataFrame(responses, columns=pd.Index(Response._fields)).to_parquet(temporary, index=False)
+def tabulate_responses(responses: Sequence[Response]) -> pa.Table:
+    """Responses as an Arrow table, a row each."""
+    columns = list(zip(*responses, strict=True)) or [()] * len(_SCHEMA)
+    return pa.table([pa.array(values, field.type) for values, field in zip(columns, _SCHEMA, strict=True)], _SCHEMA)
 
 
-def read_parts(folder: Path, wanted: Iterable[str]) -> dict[str, Response]:
-    """Responses that are there already, by the key of their prompt."""
-    keys = set(wanted)
-    found: dict[str, Response] = {}
-    for file in sorted(folder.glob("*.parquet")):
-        for values in pd.read_parquet(file).itertuples(index=False, name=None):
-            response = Response(*values)
-            if response.key in keys:
-                found[response.key] = response
-    return found
-
-
-def remove_parts(folder: Path) -> None:
-    """Delete all parts of a model's folder once they are in the finished files."""
-    shutil.rmtree(folder / PARTS_FOLDER, ignore_errors=True)
+def list_responses(table: pa.Table) -> Iterator[Response]:
+    """Responses of a table, in its order."""
+    for row in zip(*(table.column(name).to_pylist() for name in Response._fields), strict=True):
+        yield Response(*row)

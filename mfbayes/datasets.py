@@ -98,21 +98,25 @@ def read_dataset(path: Path, *, verify_pixels: bool = True) -> Dataset:
     if unknown:
         raise InputError(f"{file} has kind {sorted(unknown)[0]!r}; expected {' or '.join(KINDS)}.")
     dataset = Dataset(path, manifest)
-    images = manifest.drop_duplicates("image")[["image", "pixels_sha256"]]
+    images = manifest.drop_duplicates("image")[["item", "image", "pixels_sha256"]]
     _verify(dataset, images.itertuples(index=False, name=None), pixels=verify_pixels)
     return dataset
 
 
-def _verify(dataset: Dataset, images: Iterable[tuple[str, str]], *, pixels: bool) -> None:
+def _verify(dataset: Dataset, images: Iterable[tuple[str, str, str]], *, pixels: bool) -> None:
     root = dataset.path.resolve()
     remedy = "Generate the dataset again (the same seed gives the same images)."
-    for relative, expected in images:
+    for item, relative, expected in images:
         file = dataset.image_path(relative)
         if not file.resolve().is_relative_to(root):
             raise InputError(f"The manifest of {dataset.path} names an image outside its folder: {relative!r}.")
         if not file.is_file():
             raise InputError(f"Image {relative} of the dataset {dataset.path} is missing. {remedy}")
-        if pixels and hash_pixels(read_pixels(file)) != expected:
+        try:
+            is_whole = not pixels or hash_pixels(read_pixels(file)) == expected
+        except InputError as error:
+            raise InputError(f"Item {item}: {error}") from error
+        if not is_whole:
             raise InputError(f"Image {relative} of the dataset {dataset.path} was altered since it was made. {remedy}")
 
 

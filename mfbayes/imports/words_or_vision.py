@@ -23,6 +23,7 @@ import pandas as pd
 from mfbayes import names
 from mfbayes.errors import InputError
 from mfbayes.imports.literals import read_logprobs
+from mfbayes.imports.results import SAME, Imported, count_choices, normalise
 
 _OUTPUTS = "outputs"
 _RESPONSES = "syth_response"
@@ -30,8 +31,6 @@ _WITHOUT_IMAGE = "_intype=wo-img"
 _IN_TEXT = "_intext="
 _CONTRADICTING, _UNRELATED = "textsrc=contradict_stat", "textsrc=irrel_"
 _SOURCE = re.compile(r"textsrcmodel=([^/]+?)(?:_capnum=\d+)?\.jsonl$")
-_ARTICLES = re.compile(r"\b(a|an|the)\b")
-_NOT_WORDS = re.compile(r"[^\w\s]")
 # VQAv2 numbers its questions image * 1000 + k.
 _QUESTIONS_AN_IMAGE = 1000
 _VQA = "VQAv2"
@@ -61,26 +60,6 @@ class Answers:
     both: Path
     unrelated: Path | None
     designed: Path | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Imported:
-    """Trials, the published ratio of every data set and model, and what was left out.
-
-    Attributes
-    ----------
-    trials : DataFrame
-        As `mfbayes.read_trials` takes them, with `nll_text` and `nll_image` and without entropies.
-    ratios : DataFrame
-        `model`, `task`, `n_text`, `n_image`, `n_other`, `n_same` (both inputs alone were answered alike, so that
-        nothing conflicts) and `text_preference_ratio` = n_text / (n_text + n_image).
-    notes : list of str
-        What was left out, and why.
-    """
-
-    trials: pd.DataFrame
-    ratios: pd.DataFrame
-    notes: list[str]
 
 
 def read_words_or_vision(path: str | Path) -> Imported:
@@ -116,10 +95,10 @@ def read_words_or_vision(path: str | Path) -> Imported:
         for run, table in zip(runs, tables, strict=True):
             table[names.CONDITION] = run.run
     everything = pd.concat(tables, ignore_index=True)
-    ratios = _count(everything)
+    ratios = count_choices(everything)
     notes = []
     is_control = everything[names.KIND] == names.CONTROL
-    same = (everything[names.CHOICE] == _SAME) & ~is_control
+    same = (everything[names.CHOICE] == SAME) & ~is_control
     if same.any():
         notes.append(
             f"{int(same.sum())} conflict rows left out: the model answers the text alone and the image alone alike, so "
@@ -156,21 +135,6 @@ def find_answers(root: Path) -> Iterator[Answers]:
             unrelated=unrelated[0] if unrelated else None,
             designed=_find_designed(dataset, both.name),
         )
-
-
-def normalise(answer: str) -> str:
-    """An answer without letter case, punctuation, articles and repeated spaces.
-
-    Examples
-    --------
-    >>> normalise(" The  Dog. ")
-    'dog'
-    """
-    words = _ARTICLES.sub(" ", _NOT_WORDS.sub(" ", answer.lower()))
-    return " ".join(words.split())
-
-
-_SAME = "same"
 
 
 def _find_designed(dataset: Path, name: str) -> Path | None:
@@ -214,7 +178,7 @@ def _describe(
     if kind == names.CONTROL:
         choice = names.IMAGE if of_both == of_image else names.OTHER
     elif of_text == of_image:
-        choice = _SAME
+        choice = SAME
     else:
         choice = {of_text: names.TEXT, of_image: names.IMAGE}.get(of_both, names.OTHER)
     row = {
@@ -268,14 +232,3 @@ def _read_lines(path: Path, *, needed: tuple[str, ...] = ()) -> dict[int, dict[s
                 raise InputError(f"Question {question} comes again in line {number} of {path}. Remove the copy.")
             rows[question] = row
     return rows
-
-
-def _count(table: pd.DataFrame) -> pd.DataFrame:
-    """Choices of each data set and model, and the published ratio."""
-    conflicts = table[table[names.KIND] == names.CONFLICT]
-    by = [column for column in (names.MODEL, names.TASK, names.CONDITION) if column in table]
-    counts = conflicts.assign(n=1).pivot_table(index=by, columns=names.CHOICE, values="n", aggfunc="sum", fill_value=0)
-    counts = counts.reindex(columns=[*names.CHOICES, _SAME], fill_value=0)
-    counts.columns = pd.Index([f"n_{label}" for label in counts.columns])
-    followed = counts["n_text"] + counts["n_image"]
-    return counts.assign(text_preference_ratio=counts["n_text"] / followed.where(followed > 0)).reset_index()

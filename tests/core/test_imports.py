@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 import mfbayes
 from mfbayes.errors import InputError
 from mfbayes.imports.literals import read_literal, read_logprobs
-from mfbayes.imports.words_or_vision import normalise, read_words_or_vision
+from mfbayes.imports.results import normalise
+from mfbayes.imports.words_or_vision import read_words_or_vision
 from mfbayes.trials import check_trials, select_trials
 
 PLAIN = st.recursive(

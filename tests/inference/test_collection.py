@@ -1,9 +1,7 @@
 import json
 import os
+import re
 import shutil
-import signal
-import subprocess
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,10 +18,13 @@ from mfbayes.inference import collection
 from mfbayes.inference.asking import Asker, OverflowedError
 from mfbayes.inference.collection import COLLECTION_FILE, collect, is_collected
 from mfbayes.inference.inventory import list_models
-from mfbayes.inference.prompts import Prompt
+from mfbayes.inference.prompts import Prompt, plan_prompts
 from mfbayes.inference.responses import Response
+from mfbayes.inference.shards import Shard
 from mfbayes.inference.sources import find_model
 from mfbayes.inference.tables import bound_noise
+from mfbayes.inference.units import Unit
+from mfbayes.inference.worker import Worker
 from mfbayes.names import INDICES, STATE_CODES
 from mfbayes.storage import hash_file
 from mfbayes.traces import read_traces
@@ -60,7 +61,12 @@ def test_trials_have_every_item_and_column(collected: Path, dataset: Dataset) ->
     assert trials["H_text"].dtype == trials["H_image"].dtype == np.float64
     assert (trials[["H_text", "H_image"]] > 0).all(axis=None)
     assert trials.filter(regex="^p_").to_numpy().max() <= 1
-    assert not (collected / "parts").exists()
+    assert sorted(path.name for path in collected.iterdir()) == [
+        "answers",
+        "collection.json",
+        "traces.nc",
+        "trials.parquet",
+    ]
 
 
 def test_indices_are_those_of_the_unimodal_inputs(collected: Path) -> None:
@@ -122,7 +128,7 @@ def test_same_content_is_reused_without_loading(
     def refuse(*args: object) -> None:
         raise AssertionError("asked again")
 
-    monkeypatch.setattr(collection, "_ask", refuse)
+    monkeypatch.setattr(Worker, "__init__", refuse)
     before = snapshot(collected)
     again = collect(dataset, str(model_folders["llava"]), out=collected.parent.parent)
     assert again == collected
@@ -182,6 +188,11 @@ def test_overwrite_replaces_only_when_finished(
     assert len(pd.read_parquet(folder / "trials.parquet")) == 5
 
 
+def test_dataset_without_items_is_refused(tmp_path: Path, dataset: Dataset, model_folders: dict[str, Path]) -> None:
+    with pytest.raises(InputError, match=r"has no items\. Generate it again"):
+        collect(Dataset(dataset.path, dataset.manifest.head(0)), str(model_folders["llava"]), out=tmp_path)
+
+
 def test_files_that_do_not_belong_together_are_collected_again(
     tmp_path: Path, dataset: Dataset, model_folders: dict[str, Path]
 ) -> None:
@@ -193,50 +204,14 @@ def test_files_that_do_not_belong_together_are_collected_again(
     assert len(pd.read_parquet(folder / "trials.parquet")) == 4
 
 
-# Kills itself as hard as `kill -9` would, when two parts are written and a third is about to be.
-SCRIPT = """
-import os, signal, sys
-from pathlib import Path
-from mfbayes.inference import collection
-
-write, written = collection.save_part, []
-
-def save_part(folder, responses):
-    if len(written) == 2:
-        os.kill(os.getpid(), signal.SIGKILL)
-    written.append(write(folder, responses))
-
-collection.save_part = save_part
-collection.collect(Path(sys.argv[1]), sys.argv[2], out=Path(sys.argv[3]), device="cpu", batch_size=8)
-"""
-
-
-def test_killed_collection_goes_on_and_ends_the_same(
-    tmp_path: Path, dataset: Dataset, model_folders: dict[str, Path]
-) -> None:
-    name = str(model_folders["llava"])
-    whole = collect(dataset, name, out=tmp_path / "whole", device="cpu", batch_size=8)
-    out = tmp_path / "killed"
-    process = subprocess.run([sys.executable, "-c", SCRIPT, str(dataset.path), name, str(out)], check=False)
-    assert process.returncode == -signal.SIGKILL
-    folder = out / "collected" / whole.name
-    assert [path.name for path in folder.iterdir()] == ["parts"]
-    assert len(list(folder.glob("parts/*/*.parquet"))) == 2
-    assert collect(dataset, name, out=out, device="cpu", batch_size=8) == folder
-    record = json.loads((folder / COLLECTION_FILE).read_text())
-    assert 0 < record["prompts_asked_by_last_call"] < record["prompts"]
-    expected, trials = (pd.read_parquet(place / "trials.parquet") for place in (whole, folder))
-    pd.testing.assert_frame_equal(trials, expected, rtol=1e-5)
-    before, after = (read_traces(place / "traces.nc")["state"].to_numpy() for place in (whole, folder))
-    np.testing.assert_array_equal(after, before)
-
-
 def test_record_says_how_and_hides_where(collected: Path) -> None:
     text = (collected / COLLECTION_FILE).read_text()
     record: dict[str, Any] = json.loads(text)
     assert record["dtype"] == "float32"
     assert record["n_items"] == 112
-    assert record["prompts"] == 2 * (3 + 14 + 56)
+    assert record["prompts"] == record["prompts_asked_by_last_call"] == 2 * (3 + 14 + 56)
+    assert record["audit"] is None
+    assert record["smallest_batch_size"] == record["batch_size"] == 32
     assert str(collected.parent.parent) not in text
     assert os.uname().nodename not in text
 
@@ -255,7 +230,7 @@ def test_overflow_names_the_item(
     monkeypatch.setattr(Asker, "ask_images", overflow)
     with pytest.raises(InputError, match=r"not finite for item g0001-v13-t0\. .*--dtype float32"):
         collect(dataset, str(model_folders["llava"]), out=tmp_path)
-    assert list(tmp_path.glob("collected/*/parts/*/*.parquet"))
+    assert list(tmp_path.glob("collected/*/answers/*/*.parquet"))
 
 
 def test_weights_that_are_not_finite_are_refused(
@@ -271,11 +246,135 @@ def test_weights_that_are_not_finite_are_refused(
         collect(dataset, str(broken), out=tmp_path / "out")
 
 
+class Counter:
+    """Counts what is asked of any model."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.keys: list[str] = []
+        honest = Worker.answer
+
+        def answer(worker: Worker, unit: Unit) -> Shard:
+            self.keys += [prompt.key for prompt in unit.prompts]
+            return honest(worker, unit)
+
+        patch.setattr(Worker, "answer", answer)
+
+
+def refuse_to_load(patch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object) -> None:
+        raise AssertionError("loaded")
+
+    patch.setattr(Worker, "__init__", refuse)
+
+
+def test_more_items_ask_only_what_is_new(
+    collected: Path, tmp_path: Path, dataset: Dataset, model_folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, counter = str(model_folders["llava"]), Counter(monkeypatch)
+    collect(dataset, name, out=tmp_path, limit=30)
+    first = list(counter.keys)
+    folder = collect(dataset, name, out=tmp_path, overwrite=True)
+    plan = plan_prompts(dataset.manifest)
+    assert 0 < len(first) < len(plan.prompts)
+    assert sorted(counter.keys) == sorted(plan.prompts)
+    record = json.loads((folder / COLLECTION_FILE).read_text())
+    assert record["prompts_asked_by_last_call"] == len(plan.prompts) - len(first)
+    trials, expected = (pd.read_parquet(place / "trials.parquet") for place in (folder, collected))
+    # Other prompts share their batches now, which moves the last digits.
+    pd.testing.assert_frame_equal(trials, expected, rtol=1e-4)
+    refuse_to_load(monkeypatch)
+    collect(dataset, name, out=tmp_path, limit=30, overwrite=True)
+    assert len(pd.read_parquet(folder / "trials.parquet")) == 30
+
+
+def test_second_model_leaves_the_first_alone(
+    tmp_path: Path, dataset: Dataset, model_folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = collect(dataset, str(model_folders["llava"]), out=tmp_path, limit=4)
+    before = snapshot(first)
+    collect(dataset, str(model_folders["qwen"]), out=tmp_path, limit=4)
+    assert snapshot(first) == before
+    refuse_to_load(monkeypatch)
+    assert collect(dataset, str(model_folders["llava"]), out=tmp_path, limit=4) == first
+
+
+def test_parts_make_the_same_files_as_the_whole(
+    tmp_path: Path, dataset: Dataset, model_folders: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = str(model_folders["llava"])
+    whole = collect(dataset, name, out=tmp_path / "whole", batch_size=8)
+    for number in (3, 1):
+        folder = collect(dataset, name, out=tmp_path / "parts", batch_size=8, shard=f"{number}/3")
+        assert not (folder / COLLECTION_FILE).exists()
+        assert re.search(
+            rf"part {number}/3 is asked; \d+ of 146 prompts are left to other parts", capsys.readouterr().err
+        )
+    collect(dataset, name, out=tmp_path / "parts", batch_size=8, shard="2/3")
+    for file in ("trials.parquet", "traces.nc"):
+        assert hash_file(folder / file) == hash_file(whole / file)
+
+
+def test_damaged_shards_are_told_and_asked_again(
+    tmp_path: Path, dataset: Dataset, model_folders: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = str(model_folders["llava"])
+    folder = collect(dataset, name, out=tmp_path, limit=30)
+    expected = hash_file(folder / "trials.parquet")
+    texts, images = sorted(folder.glob("answers/*/*.parquet"), key=lambda file: file.stat().st_size)
+    texts.write_bytes(texts.read_bytes()[:-7])
+    flipped = bytearray(images.read_bytes())
+    flipped[len(flipped) // 2] ^= 1
+    images.write_bytes(flipped)
+    (folder / "trials.parquet").unlink()
+    collect(dataset, name, out=tmp_path, limit=30)
+    told = capsys.readouterr().err.splitlines()
+    assert sorted(told) == sorted(
+        f"Shard {file.name} is damaged or cut short: its prompts are asked again." for file in (texts, images)
+    )
+    assert hash_file(folder / "trials.parquet") == expected
+
+
+def test_automatic_precision_is_that_of_the_answers_there(
+    tmp_path: Path, dataset: Dataset, model_folders: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = str(model_folders["llava"])
+    folder = collect(dataset, name, out=tmp_path, limit=8, dtype="bfloat16")
+    (folder / "trials.parquet").unlink()
+    with pytest.MonkeyPatch.context() as patch:
+        refuse_to_load(patch)
+        collect(dataset, name, out=tmp_path, limit=8)
+    assert "going on in bfloat16" in capsys.readouterr().err
+    assert json.loads((folder / COLLECTION_FILE).read_text())["dtype"] == "bfloat16"
+
+
+def test_facts_of_differing_workers_are_told_at_their_worst() -> None:
+    facts: list[dict[str, Any]] = [
+        {
+            "device": "cuda:0",
+            "batch_size": 8,
+            "seconds": 1.5,
+            "seconds_loading": 3.0,
+            "checks": {"error": 2.0, "way": "a"},
+        },
+        {
+            "device": "cpu",
+            "batch_size": 32,
+            "seconds": 2.0,
+            "seconds_loading": 1.0,
+            "checks": {"error": 3.0, "way": "b"},
+        },
+    ]
+    summary = collection.summarise_facts(facts)
+    assert summary["checks"] == {"error": 3.0, "way": "a"}
+    assert summary["device"] == "cpu, cuda:0"
+    assert (summary["smallest_batch_size"], summary["seconds_asking"], summary["seconds_loading"]) == (8, 3.5, 3.0)
+
+
 def test_inventory_tells_collected_from_unfinished(
     tmp_path: Path, dataset: Dataset, model_folders: dict[str, Path]
 ) -> None:
     folder = collect(dataset, str(model_folders["llava"]), out=tmp_path, limit=4)
-    (tmp_path / "collected" / "org--half" / "parts").mkdir(parents=True)
+    (tmp_path / "collected" / "org--half" / "answers").mkdir(parents=True)
     (tmp_path / "collected" / "stray").mkdir()
     entries = {entry.name: entry for entry in list_models(tmp_path) if entry.where != "embedded"}
     name = find_model(str(model_folders["llava"])).name

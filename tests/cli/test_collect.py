@@ -1,0 +1,64 @@
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mfbayes.data_gen.generation import generate
+from mfbayes.storage import hash_file
+
+type Run = Callable[..., Any]
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return generate(tmp_path / "data", n_groups=1, seed=2, workers=1).path
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--shard", "5/4"], "--shard"),
+        (["--shard", "half"], "such as 2/8"),
+        (["--engine", "dask"], "here or ray"),
+        (["--engine", "ray"], "pip install 'mfbayes[ray]'"),
+        (["--address", "auto"], "Add --engine ray"),
+        (["--workers", "2"], "Add --engine ray"),
+        (["--dtype", "int8"], "float16"),
+    ],
+)
+def test_bad_options_are_refused_before_anything_is_asked(
+    run: Run, data: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], words: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    outcome = run("collect", "--model", "llava-r50", "--data", data, "--out", data.parent / "runs", *options)
+    assert outcome.code == 2
+    assert words in outcome.err
+    assert not list(data.parent.glob("runs/collected/*/*"))
+
+
+def test_corrupt_image_is_named(run: Run, data: Path) -> None:
+    image = sorted(data.rglob("*.png"))[3]
+    image.write_bytes(image.read_bytes()[:80])
+    outcome = run("collect", "--model", "llava-r50", "--data", data, "--out", data.parent / "runs")
+    assert outcome.code == 2
+    assert image.name in outcome.err
+
+
+def test_parts_one_by_one_make_a_whole(run: Run, data: Path) -> None:
+    options = ("--model", "llava-r50", "--data", data, "--batch-size", 2)
+    whole, parts = data.parent / "whole", data.parent / "parts"
+    assert run("collect", *options, "--out", whole).code == 0
+    first = run("collect", *options, "--out", parts, "--shard", "1/2")
+    assert first.code == 0
+    assert "left to other parts" in first.err
+    assert not list(parts.rglob("trials.parquet"))
+    second = run("collect", *options, "--out", parts, "--shard", "2/2")
+    assert (second.code, second.err) == (0, "")
+    for name in ("trials.parquet", "traces.nc"):
+        made = parts / "collected" / "llava-r50" / name
+        assert hash_file(made) == hash_file(whole / "collected" / "llava-r50" / name)
+    record = json.loads((parts / "collected" / "llava-r50" / "collection.json").read_text())
+    assert record["prompts_asked_by_last_call"] < record["prompts"]
