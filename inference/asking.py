@@ -1,6 +1,8 @@
 """Asks a model: batched forward passes, reduced where they ran to what the study needs."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from typing import Any, Final
 
 import torch
@@ -8,16 +10,23 @@ from PIL import Image
 
 from mfbayes.errors import InputError
 from mfbayes.inference.answers import NOBODY, AnswerTokens, is_complete, normalize_answer, tokenize_answers
+from mfbayes.inference.cost import Tally
 from mfbayes.inference.encoding import Encoded, Encoder
-from mfbayes.inference.lens import reading
+from mfbayes.inference.lens import Readings
 from mfbayes.inference.loading import LoadedModel
 from mfbayes.inference.parts import find_parts
+from mfbayes.inference.passes import NAIVE, Passes
 from mfbayes.inference.prompts import Prompt
 from mfbayes.inference.responses import Response
+from mfbayes.inference.sharing import Bundle, bundle
+from mfbayes.inference.work import Work, least_work, work_alone
 from mfbayes.names import IMAGE, OTHER, STATE_CODES, TEXT
 
 # Tokens of a longest word: whoever has not finished one by then is cut off.
 MAX_TOKENS: Final = 8
+# Images made ready while the device is busy with others.
+_AHEAD: Final = 8
+AUTO: Final = "auto"
 
 
 class OverflowedError(InputError):
@@ -39,7 +48,10 @@ class Asker:
     name : str
         What messages call the model.
     batch_size : int
-        Prompts a forward pass.
+        A forward pass takes as many tokens as so many of the longest prompts; 1 asks one prompt at a time.
+    way : {"auto", "naive", "deduplicated", "cached", "packed", "packed-blocks"}
+        How prompts share what they have in common. "auto" is naive until `check_model` has found the cheapest
+        exact way.
 
     Raises
     ------
@@ -47,12 +59,18 @@ class Asker:
         If the model's layers cannot be read or its tokenizer cannot tell the answers apart.
     """
 
-    def __init__(self, loaded: LoadedModel, answers: Sequence[str], *, name: str, batch_size: int) -> None:
+    def __init__(
+        self, loaded: LoadedModel, answers: Sequence[str], *, name: str, batch_size: int, way: str = AUTO
+    ) -> None:
         self.name = name
+        self.wanted = way
+        self.way = NAIVE if way == AUTO else way
         self.encoder = Encoder(loaded.processor)
         self._loaded = loaded
         self._batch_size = batch_size
         self.parts = find_parts(loaded.model, name=name)
+        self.passes = Passes(loaded, self.parts, self.encoder)
+        self._least, self._alone = Work(), Work()
         tokenizer = loaded.processor.tokenizer
         context = self.encoder.render(Prompt("Which?"))
         self.tokens: AnswerTokens = tokenize_answers(answers, tokenizer, context=context, continuing=True)
@@ -64,11 +82,10 @@ class Asker:
         return self.ask(self.encoder.encode_texts(prompts))
 
     def ask_images(self, images: Iterable[tuple[Image.Image, Sequence[Prompt]]]) -> list[Response]:
-        """Ask prompts about images, each image preprocessed once for all of its prompts."""
-        encoded = [entry for image, prompts in images for entry in self.encoder.encode_image(prompts, image)]
-        return self.ask(encoded)
+        """Ask prompts about images, each preprocessed once, ahead of the model and beside it."""
+        return self.ask(entry for encoded in self._encode_ahead(images) for entry in encoded)
 
-    def ask(self, encoded: Sequence[Encoded]) -> list[Response]:
+    def ask(self, encoded: Iterable[Encoded]) -> list[Response]:
         """Ask encoded prompts in batches.
 
         Raises
@@ -76,26 +93,72 @@ class Asker:
         OverflowedError
             If logits are not finite.
         """
+        bundles = list(bundle(encoded, image_token=self.passes.image_token))
+        prompts = [entry for entries, _ in bundles for entry in entries]
+        self._least += least_work(bundles, n_layers=self.passes.n_layers)
+        self._alone += work_alone(prompts, n_layers=self.passes.n_layers)
         responses: list[Response] = []
-        for batch in self.encoder.batches(encoded, size=self._batch_size):
+        for batch in self._batches(bundles):
             responses += self._ask_batch(batch)
         return responses
 
-    def logits(self, batch: Sequence[Encoded], *, layers: bool) -> torch.Tensor:
-        """Logits of the first answer token, shape (n_prompts, n_layers or 1, n_vocabulary)."""
-        model, device = self._loaded.model, self._loaded.device
-        inputs = self.encoder.pad(batch, device=device, dtype=model.dtype)
-        positions = torch.tensor([entry.length - 1 for entry in batch], device=device)
-        forget_positions(model)
-        with torch.inference_mode(), reading(self.parts, positions, layers=layers):
-            result: torch.Tensor = model(**inputs, use_cache=False).logits
-        return result
+    def take_tally(self) -> Tally:
+        """Work since this was last called, passes of the self-test included."""
+        tally = Tally(self.passes.done, self._least, self._alone)
+        self.passes.done = self._least = self._alone = Work()
+        return tally
 
-    def _ask_batch(self, batch: Sequence[Encoded]) -> list[Response]:
-        layers = bool(batch[0].prompt.answers)
-        logits = self.logits(batch, layers=layers)
-        self._check_finite(logits, batch)
-        last = logits[:, -1]
+    def logits(self, batch: Sequence[Encoded], *, layers: bool, way: str = NAIVE) -> torch.Tensor:
+        """Logits of the first answer token, shape (n_prompts, n_layers or 1, n_vocabulary).
+
+        `layers` asks for those of every layer, where each prompt names its answers.
+        """
+        bundles = list(bundle(batch, image_token=self.passes.image_token))
+        if way == NAIVE:
+            bundles = list(_part(bundles))
+        readings = self.passes.run(bundles, way=way, layers=layers)
+        last = readings.last[:, None]
+        found = torch.cat([readings.earlier, last], dim=1) if layers else last
+        # Bundles are ordered by length within.
+        order = [id(entry) for entries, _ in bundles for entry in entries]
+        return found[[order.index(id(entry)) for entry in batch]]
+
+    def _encode_ahead(self, images: Iterable[tuple[Image.Image, Sequence[Prompt]]]) -> Iterator[list[Encoded]]:
+        """Encode images in a thread of its own, a few ahead of those in use."""
+        source = iter(images)
+
+        def encode() -> list[list[Encoded]]:
+            return [self.encoder.encode_image(prompts, image) for image, prompts in islice(source, _AHEAD)]
+
+        with ThreadPoolExecutor(1) as pool:
+            ready: Future[list[list[Encoded]]] = pool.submit(encode)
+            while some := ready.result():
+                ready = pool.submit(encode)
+                yield from some
+
+    def _batches(self, bundles: Iterable[Bundle]) -> Iterator[list[Bundle]]:
+        """Bundles of like shape and length together, as many tokens a batch as `batch_size` of the longest prompts."""
+        groups: dict[Any, list[Bundle]] = {}
+        for found in _part(bundles) if self._way == NAIVE else bundles:
+            # Where every prompt is on its own, those whose layers are read are best kept from those without.
+            apart = bool(found.entries[0].prompt.answers) if self._way == NAIVE else None
+            groups.setdefault((apart, found.signature), []).append(found)
+        for group in groups.values():
+            budget = self._batch_size * max(entry.length for found in group for entry in found.entries)
+            batch: list[Bundle] = []
+            for found in sorted(group, key=lambda found: found.n_tokens):
+                # Sorted: this one is as long as the batch is going to be.
+                if batch and (self._batch_size == 1 or found.n_tokens * (len(batch) + 1) > budget):
+                    yield batch
+                    batch = []
+                batch.append(found)
+            yield batch
+
+    def _ask_batch(self, bundles: Sequence[Bundle]) -> list[Response]:
+        batch = [entry for entries, _ in bundles for entry in entries]
+        readings = self._run(bundles, layers=True)
+        self._check_finite(readings, batch)
+        last = readings.last
         exact = last.cpu().double() if last.device.type == "mps" else last.double()
         refined = self._refine(exact, batch)
         own = [list(ids) for ids in self.tokens.branches.indices(exact.shape[-1])]
@@ -105,7 +168,7 @@ class Asker:
         top = last.argmax(dim=-1)
         owners = self._owners_of(top)
         spoken = self._spoken(batch, top.tolist(), owners.tolist())
-        states, differences = self._traces(batch, logits) if layers else ([[]] * len(batch), [[]] * len(batch))
+        states, differences = self._traces(batch, readings)
         fields = zip(
             [entry.prompt.key for entry in batch],
             entropy(exact).tolist(),
@@ -121,6 +184,13 @@ class Asker:
         )
         return [Response(*values) for values in fields]
 
+    def _run(self, bundles: Sequence[Bundle], *, layers: bool) -> Readings:
+        return self.passes.run(bundles, way=self._way, layers=layers)
+
+    @property
+    def _way(self) -> str:
+        return self.way if self._batch_size > 1 else NAIVE
+
     def _owners_of(self, tokens: torch.Tensor) -> torch.Tensor:
         if not len(self._owners):
             n_vocabulary = len(self.parts.head.get_parameter("weight"))
@@ -131,32 +201,65 @@ class Asker:
         """Logits in which answers that begin alike are told apart by asking on, where there are such."""
 
         def ask_on(prefix: tuple[int, ...], rows: list[int]) -> torch.Tensor:
-            return self.logits([batch[row].extended(prefix) for row in rows], layers=False)[:, -1]
+            found: list[torch.Tensor] = [logits.new_empty(0)] * len(rows)
+            for asked, following in self._following([batch[row].extended(prefix) for row in rows]):
+                for index, its_logits in zip(asked, following, strict=True):
+                    found[index] = its_logits
+            return torch.stack(found)
 
         return self.tokens.branches.refine(logits, ask_on)
 
-    def _traces(self, batch: Sequence[Encoded], logits: torch.Tensor) -> tuple[list[list[int]], list[list[float]]]:
-        """States and logit differences, a list of layers a prompt."""
-        tops = logits.argmax(dim=-1)
-        states = torch.full_like(tops, STATE_CODES[OTHER])
-        differences = torch.empty(tops.shape, device=logits.device)
-        for pair in {entry.prompt.answers for entry in batch}:
-            rows = [row for row, entry in enumerate(batch) if entry.prompt.answers == pair]
-            # What begins another answer too still tells these two apart.
-            text, image = (torch.tensor(ids, device=logits.device) for ids in self.tokens.tell_apart(*pair))
-            mine = tops[rows]
-            codes = torch.full_like(mine, STATE_CODES[OTHER])
-            codes[torch.isin(mine, image)] = STATE_CODES[IMAGE]
-            codes[torch.isin(mine, text)] = STATE_CODES[TEXT]
-            states[rows] = codes
-            differences[rows] = (logits[rows][..., text].amax(dim=-1) - logits[rows][..., image].amax(dim=-1)).float()
-        return states.tolist(), differences.tolist()
+    def _following(self, prompts: Sequence[Encoded]) -> Iterator[tuple[list[int], torch.Tensor]]:
+        """Indices of prompts asked together, and their logits of the next token, shape (n_asked, n_vocabulary)."""
+        # At the least, each is one token more after all that is there.
+        step = Work(len(prompts), sum(entry.length for entry in prompts), answers=len(prompts))
+        self._least, self._alone = self._least + step, self._alone + step
+        index = {id(entry): number for number, entry in enumerate(prompts)}
+        for bundles in self._batches(bundle(prompts, image_token=self.passes.image_token)):
+            asked = [entry for entries, _ in bundles for entry in entries]
+            readings = self._run(bundles, layers=False)
+            self._check_finite(readings, asked)
+            yield [index[id(entry)] for entry in asked], readings.last
 
-    def _check_finite(self, logits: torch.Tensor, batch: Sequence[Encoded]) -> None:
-        finite = torch.isfinite(logits).flatten(1).all(dim=1)
-        if bool(finite.all()):
-            return
-        raise OverflowedError(batch[int((~finite).nonzero()[0])].prompt)
+    def _traces(self, batch: Sequence[Encoded], readings: Readings) -> tuple[list[list[int]], list[list[float]]]:
+        """States and logit differences, a list of layers a prompt, empty where no traces are wanted."""
+        layered = [row for row, entry in enumerate(batch) if entry.prompt.answers]
+        states: list[list[int]] = [[] for _ in batch]
+        differences: list[list[float]] = [[] for _ in batch]
+        if not layered:
+            return states, differences
+        pairs = [batch[row].prompt.answers for row in layered]
+        # Apart, since copies of all layers' logits would be the largest thing in memory.
+        reduced = [self._compare(logits, pairs) for logits in (readings.earlier, readings.last[layered][:, None])]
+        codes, leads = (torch.cat(parts, dim=1).tolist() for parts in zip(*reduced, strict=True))
+        for row, its_codes, its_leads in zip(layered, codes, leads, strict=True):
+            states[row], differences[row] = its_codes, its_leads
+        return states, differences
+
+    def _compare(self, logits: torch.Tensor, pairs: Sequence[tuple[str, ...]]) -> tuple[torch.Tensor, torch.Tensor]:
+        """State of each prompt in each layer, and how far its text answer leads its image answer in logits."""
+        tops = logits.argmax(dim=-1)
+        codes = torch.full_like(tops, STATE_CODES[OTHER])
+        leads = torch.empty(tops.shape, device=logits.device)
+        for pair in dict.fromkeys(pairs):
+            rows = torch.tensor([row for row, its in enumerate(pairs) if its == pair], device=logits.device)
+            best = []
+            # What begins another answer too still tells these two apart.
+            for side, ids in zip((TEXT, IMAGE), self.tokens.tell_apart(*pair), strict=True):
+                known = torch.tensor(ids, device=logits.device)
+                best.append(logits[rows[:, None], :, known].amax(dim=1))
+                codes[rows] = codes[rows].masked_fill(torch.isin(tops[rows], known), STATE_CODES[side])
+            leads[rows] = (best[0] - best[1]).float()
+        return codes, leads
+
+    def _check_finite(self, readings: Readings, batch: Sequence[Encoded]) -> None:
+        finite = torch.isfinite(readings.last).all(dim=-1)
+        layered = [row for row, entry in enumerate(batch) if entry.prompt.answers]
+        if layered and len(readings.earlier):
+            finite[layered] &= torch.stack([torch.isfinite(logits).all() for logits in readings.earlier])
+        broken = (~finite).tolist()
+        if any(broken):
+            raise OverflowedError(batch[broken.index(True)].prompt)
 
     def _spoken(self, batch: Sequence[Encoded], top: list[int], owners: list[int]) -> list[tuple[str, str]]:
         """Each prompt's own answer, and the designed answer it is, if any."""
@@ -181,19 +284,23 @@ class Asker:
 
     def _continue(self, batch: Sequence[Encoded], first: Sequence[int]) -> list[str]:
         """Greedy text of each prompt from its first token on, until its words are complete."""
-        decode = self._loaded.processor.tokenizer.decode
         tokens = [[token] for token in first]
         for _ in range(MAX_TOKENS - 1):
-            open_rows = [row for row, ids in enumerate(tokens) if not self._is_over(ids, decode)]
+            open_rows = [row for row, ids in enumerate(tokens) if not self._is_over(ids)]
             if not open_rows:
                 break
-            logits = self.logits([batch[row].extended(tokens[row]) for row in open_rows], layers=False)
-            for row, token in zip(open_rows, logits[:, -1].argmax(dim=-1).tolist(), strict=True):
-                tokens[row].append(token)
-        return [str(decode(ids, skip_special_tokens=True)) for ids in tokens]
+            for asked, following in self._following([batch[row].extended(tokens[row]) for row in open_rows]):
+                for index, token in zip(asked, following.argmax(dim=-1).tolist(), strict=True):
+                    tokens[open_rows[index]].append(token)
+        return [self.encoder.decode(ids) for ids in tokens]
 
-    def _is_over(self, ids: Sequence[int], decode: Any) -> bool:
-        return ids[-1] in self._ends or is_complete(decode(ids, skip_special_tokens=True), n_words=self.tokens.n_words)
+    def _is_over(self, ids: Sequence[int]) -> bool:
+        return ids[-1] in self._ends or is_complete(self.encoder.decode(ids), n_words=self.tokens.n_words)
+
+
+def _part(bundles: Iterable[Bundle]) -> Iterator[Bundle]:
+    """Every prompt on its own."""
+    return (Bundle((entry,), 0) for entries, _ in bundles for entry in entries)
 
 
 def entropy(logits: torch.Tensor) -> torch.Tensor:
@@ -246,13 +353,6 @@ def _weigh_others(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     top = logits.argmax(dim=-1, keepdim=True)
     delta = logits - logits.gather(-1, top)
     return delta, delta.exp().scatter(-1, top, 0.0)
-
-
-def forget_positions(model: Any) -> None:
-    """Drop the positions that Qwen-VL models keep from one call to the next."""
-    for module in (model, getattr(model, "model", None)):
-        if getattr(module, "rope_deltas", None) is not None:
-            module.rope_deltas = None  # type: ignore[union-attr]
 
 
 def _end_tokens(loaded: LoadedModel) -> frozenset[int]:

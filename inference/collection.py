@@ -1,5 +1,6 @@
 """Collects a model's answers, entropies and layer traces on a dataset; goes on where it was stopped."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -139,6 +140,8 @@ def collect(
         show = _showing(bar, source.name)
         asking = Round(job=job, folder=folder, engine=runner, share=share, say=say, on_progress=show)
         answers, n_asked = asking.answer(list(plan.prompts.values()))
+        if n_asked:
+            say(f"{source.name}: {describe_asking(summarise_facts(answers.facts))}")
         audit = asking.audit(answers)
         left = len(plan.prompts) - len(answers.responses)
         if left:
@@ -168,7 +171,8 @@ def _plan(dataset: Dataset, *, limit: int | None) -> Plan:
 def summarise_facts(facts: Sequence[Facts]) -> dict[str, Any]:
     """How all shards were asked, where workers differ: the largest difference found, the smallest batch.
 
-    `device` lists all kinds of devices; `seconds_asking` adds up over workers; `seconds_loading` is the longest.
+    `device` lists all kinds of devices; `seconds_asking` and `flops` add up over workers; `seconds_loading` is the
+    longest.
     """
     checks: dict[str, Any] = {}
     for fact in facts:
@@ -178,10 +182,33 @@ def summarise_facts(facts: Sequence[Facts]) -> dict[str, Any]:
     return {
         "device": ", ".join(sorted({str(fact["device"]) for fact in facts})),
         "checks": checks,
+        "flops": {name: sum(fact["flops"][name] for fact in facts) for name in facts[0]["flops"]},
         "smallest_batch_size": min(int(fact["batch_size"]) for fact in facts),
         "seconds_loading": max(float(fact["seconds_loading"]) for fact in facts),
         "seconds_asking": round(sum(float(fact["seconds"]) for fact in facts), 2),
     }
+
+
+def describe_asking(facts: Facts) -> str:
+    """One line on how prompts were asked and why, and what it took beside the least that it could.
+
+    Examples
+    --------
+    >>> flops = {"spent": 2.08e12, "floor": 2e12, "alone": 9e12, "lens": 2.08e10}
+    >>> describe_asking({"checks": {"way_reason": "packed: 2e-06 off single prompts"}, "flops": flops})
+    'packed: 2e-06 off single prompts. 2.08 TFLOP: 1.04 of the least, each prompt alone 4.50; lens 1.0 %.'
+    """
+    flops = facts["flops"]
+    floor = flops["floor"] or 1.0
+    return (
+        f"{facts['checks']['way_reason']}. {_flop(flops['spent'])}: {flops['spent'] / floor:.2f} of the least, "
+        f"each prompt alone {flops['alone'] / floor:.2f}; lens {flops['lens'] / (flops['spent'] or 1.0):.1%}."
+    ).replace("%.", " %.")
+
+
+def _flop(amount: float) -> str:
+    prefix = min(int(math.log10(max(amount, 1)) // 3), 6)
+    return f"{amount / 1000**prefix:.3g} {' kMGTPE'[prefix].strip()}FLOP"
 
 
 def _finish(folder: Path, job: Job, answers: Answers, words: pd.DataFrame, record: dict[str, Any]) -> None:

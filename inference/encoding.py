@@ -1,9 +1,11 @@
 """Prompts as tensors: each image preprocessed once for all its prompts, and padded batches."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import numpy as np
 import torch
 from PIL import Image
 
@@ -12,7 +14,7 @@ from mfbayes.inference.prompts import Prompt, conversation
 
 type ImageTensors = dict[str, torch.Tensor]
 
-_NOT_FOR_THE_MODEL: Final = {"num_crops", "rows", "cols"}
+_NOT_FOR_THE_MODEL: Final = {"num_crops", "rows", "cols", "labels"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,13 +25,14 @@ class Encoded:
     ----------
     prompt : Prompt
     sequences : dict
-        Values of one entry a token, such as `input_ids` and `mm_token_type_ids`.
+        Values of one entry a token, such as `input_ids` and `mm_token_type_ids`; or a nested list a token, such
+        as which parts of the image it may look at.
     image : dict
         Tensors of its image, shared by all prompts about it; empty for text alone.
     """
 
     prompt: Prompt
-    sequences: dict[str, list[int]]
+    sequences: dict[str, list[Any]]
     image: ImageTensors
 
     @property
@@ -44,7 +47,11 @@ class Encoded:
 
     def extended(self, tokens: Sequence[int]) -> "Encoded":
         """The same prompt with tokens of the answer after it."""
-        more = {name: [0] * len(tokens) for name in self.sequences}
+        # What a token may look at stays as it was at the prompt's end; kinds of tokens are those of text.
+        more = {
+            name: [values[-1] if isinstance(values[-1], list) else 0] * len(tokens)
+            for name, values in self.sequences.items()
+        }
         more |= {"input_ids": list(tokens), "attention_mask": [1] * len(tokens)}
         longer = {name: values + more[name] for name, values in self.sequences.items()}
         return Encoded(self.prompt, longer, self.image)
@@ -85,6 +92,8 @@ class Encoder:
     def __init__(self, processor: Any) -> None:
         self._processor = processor
         self._tokenizer = processor.tokenizer
+        # Images are prepared in a thread of their own, and fast tokenizers are not made for two at a time.
+        self._lock = threading.Lock()
 
     @property
     def pad_token(self) -> int:
@@ -101,17 +110,24 @@ class Encoder:
 
     def encode_texts(self, prompts: Sequence[Prompt]) -> list[Encoded]:
         """Encode prompts without an image."""
-        return self._encode(prompts, self._processor(**self._texts(prompts)), {})
+        with self._lock:
+            return self._encode(prompts, self._processor(**self._texts(prompts)), {})
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Text of tokens, without marks that are no words."""
+        with self._lock:
+            return str(self._tokenizer.decode(tokens, skip_special_tokens=True))
 
     def encode_image(self, prompts: Sequence[Prompt], image: Image.Image) -> list[Encoded]:
         """Encode all prompts about one image, which is preprocessed once."""
-        own = self._processor.image_processor
-        prepared = _PreparedImage(own, image)
-        self._processor.image_processor = prepared
-        try:
-            output = self._processor(images=[[image]] * len(prompts), **self._texts(prompts))
-        finally:
-            self._processor.image_processor = own
+        with self._lock:
+            own = self._processor.image_processor
+            prepared = _PreparedImage(own, image)
+            self._processor.image_processor = prepared
+            try:
+                output = self._processor(images=[[image]] * len(prompts), **self._texts(prompts))
+            finally:
+                self._processor.image_processor = own
         features = prepared.features or {}
         tensors = {name: value for name, value in features.items() if isinstance(value, torch.Tensor)}
         kept = {name: value for name, value in tensors.items() if name in output and name not in _NOT_FOR_THE_MODEL}
@@ -129,25 +145,11 @@ class Encoder:
     def _encode(self, prompts: Sequence[Prompt], output: Any, image: ImageTensors) -> list[Encoded]:
         rows = {name: values for name, values in output.items() if name not in image}
         lengths = [len(ids) for ids in rows["input_ids"]]
-        names = [
-            name
-            for name, values in rows.items()
-            if isinstance(values, list) and [len(row) for row in values if isinstance(row, list)] == lengths
-        ]
+        kept = {name: found for name, values in rows.items() if (found := _by_token(values, lengths)) is not None}
         return [
-            Encoded(prompt, {name: list(rows[name][index]) for name in names}, image)
+            Encoded(prompt, {name: values[index] for name, values in kept.items()}, image)
             for index, prompt in enumerate(prompts)
         ]
-
-    def batches(self, encoded: Iterable[Encoded], *, size: int) -> Iterator[list[Encoded]]:
-        """Prompts of like shape and length together, at most `size` a batch."""
-        groups: dict[Any, list[Encoded]] = {}
-        for entry in encoded:
-            groups.setdefault((bool(entry.prompt.answers), entry.signature), []).append(entry)
-        for group in groups.values():
-            ordered = sorted(group, key=lambda entry: entry.length)
-            for start in range(0, len(ordered), size):
-                yield ordered[start : start + size]
 
     def pad(self, batch: Sequence[Encoded], *, device: torch.device, dtype: torch.dtype) -> dict[str, torch.Tensor]:
         """Tensors of a batch, padded on the right, pixels in the model's precision."""
@@ -156,12 +158,36 @@ class Encoder:
         tensors: dict[str, torch.Tensor] = {}
         for name in batch[0].sequences:
             rows = [entry.sequences[name] for entry in batch]
-            padded = [row + [fill.get(name, 0)] * (width - len(row)) for row in rows]
+            blank = fill.get(name, blank_like(rows[0][0]))
+            padded = [row + [blank] * (width - len(row)) for row in rows]
             tensors[name] = torch.tensor(padded, device=device)
-        for name in batch[0].image:
-            try:
-                joined = torch.cat([entry.image[name] for entry in batch]).to(device)
-            except RuntimeError as error:
-                raise InputError(f"Images of these sizes cannot be asked in one batch ({error}).") from error
-            tensors[name] = joined.to(dtype) if joined.is_floating_point() else joined
-        return tensors
+        return tensors | join_images([entry.image for entry in batch], device=device, dtype=dtype)
+
+
+def join_images(images: Sequence[ImageTensors], *, device: torch.device, dtype: torch.dtype) -> ImageTensors:
+    """Tensors of several images as the model takes them, pixels in its precision."""
+    joined: ImageTensors = {}
+    for name in images[0]:
+        try:
+            tensor = torch.cat([image[name] for image in images]).to(device)
+        except RuntimeError as error:
+            raise InputError(f"Images of these sizes cannot be asked in one batch ({error}).") from error
+        joined[name] = tensor.to(dtype) if tensor.is_floating_point() else tensor
+    return joined
+
+
+def blank_like(value: Any) -> Any:
+    """Zero in the shape of a token's value."""
+    return [blank_like(entry) for entry in value] if isinstance(value, list) else 0
+
+
+def _by_token(values: Any, lengths: Sequence[int]) -> list[list[Any]] | None:
+    """A processor's output as a list a prompt with an entry a token, or None if it is nothing of the kind."""
+    if isinstance(values, np.ndarray | torch.Tensor):
+        # Only what says more than a number a token comes as one array, as long as the longest prompt.
+        if values.ndim < 3 or tuple(values.shape[:2]) != (len(lengths), max(lengths)):
+            return None
+        return [row[:length] for row, length in zip(values.tolist(), lengths, strict=True)]
+    if not isinstance(values, list) or [len(row) for row in values if isinstance(row, list)] != list(lengths):
+        return None
+    return [list(row) for row in values]

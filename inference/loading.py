@@ -9,6 +9,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 from mfbayes.errors import InputError
+from mfbayes.inference.memory import check_memory
 from mfbayes.inference.sources import ModelSource, read_config
 
 AUTO: Final = "auto"
@@ -57,12 +58,13 @@ def load_model(
     Raises
     ------
     InputError
-        If the device or precision does not exist, or the model takes no images, needs code of its own, has
-        no chat template or cannot be read.
+        If the device or precision does not exist, or the model takes no images, needs code of its own, does not
+        fit into memory, has no chat template or cannot be read.
     """
     place = choose_device(device)
     precision = choose_dtype(dtype, place, source)
     check_architecture(source, trust_remote_code=trust_remote_code)
+    check_memory(source, device=place, dtype=precision)
     processor = _load_processor(source, trust_remote_code=trust_remote_code)
     try:
         model: Any = AutoModelForImageTextToText.from_pretrained(

@@ -1,5 +1,6 @@
-"""Checks a loaded model before it is asked: the lens is true, batches agree, and images matter."""
+"""Checks a loaded model before it is asked: the lens is true, images matter, and which way of asking is exact."""
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -7,36 +8,67 @@ import torch
 from PIL import Image
 
 from mfbayes.errors import InputError
-from mfbayes.inference.asking import Asker, forget_positions
+from mfbayes.inference.asking import AUTO, Asker
 from mfbayes.inference.encoding import Encoded
 from mfbayes.inference.loading import LoadedModel
+from mfbayes.inference.passes import CACHED, DEDUPLICATED, NAIVE, PACKED, PACKED_BLOCKS, forget_positions
 from mfbayes.inference.prompts import Prompt
+from mfbayes.inference.sharing import bundle
 
 _SHORT: Final = "What is it? Please use one word to answer this question."
 _LONG: Final = f"The thing is as it is. Another thing is as it was. {_SHORT}"
+# Cheapest first.
+_WAYS: Final = (PACKED, PACKED_BLOCKS, CACHED, DEDUPLICATED)
 # Largest difference over the size of the logits: rounding stays far below, a wrong position or mask far above.
 _TOLERANCE: Final = {"float32": 1e-3, "bfloat16": 0.15, "float16": 0.03}
+# The same for ways of asking, which must not be worse than rounding.
+_EXACT: Final = {"float32": 1e-5, "bfloat16": 0.03, "float16": 4e-3}
+# A way may be so many times as far off as padded batches are.
+_ALLOWANCE: Final = 4.0
+_FAILURES: Final = (RuntimeError, ValueError, TypeError, KeyError, AttributeError, IndexError, InputError)
 
 
-def check_model(asker: Asker, loaded: LoadedModel, *, answers: tuple[str, ...], batch_size: int) -> dict[str, float]:
-    """Ask two noise images two questions, together and one by one.
+def check_model(
+    asker: Asker,
+    loaded: LoadedModel,
+    *,
+    answers: tuple[str, ...],
+    batch_size: int,
+    questions: Sequence[str] = (_LONG, _SHORT),
+) -> dict[str, Any]:
+    """Ask two noise images some questions, one by one and in every way, and let the asker take the best way.
+
+    Parameters
+    ----------
+    asker : Asker
+        Its `way` is set, unless it was made with one; then that one is checked.
+    loaded : LoadedModel
+    answers : tuple of str
+        A text and an image answer.
+    batch_size : int
+        Prompts a forward pass.
+    questions : sequence of str
+        Two at least, such as those of the run.
 
     Returns
     -------
     dict
-        `lens_error` and `batch_sensitivity`: largest difference of logits between the lens's last layer and
-        the model's own, and between padded batches and single prompts.
+        `lens_error` and `batch_sensitivity`: largest difference of logits between the lens's last layer and the
+        model's own, and between batches, as they will be asked, and single prompts. `image_sensitivity`: largest
+        difference that another image makes. `way` and `way_reason`; by way, `difference_WAY` (largest difference
+        of any layer's logits from single prompts) or `failure_WAY`.
 
     Raises
     ------
     InputError
-        If logits are not finite, the lens or a batch gives other ones than the model itself, or images do not
-        matter.
+        If logits are not finite, the lens or a batch gives other ones than the model itself, images do not
+        matter, or the way asked for is not exact.
     """
     rng = np.random.default_rng(0)
     noise = [Image.fromarray(rng.integers(0, 256, (224, 224, 3), dtype=np.uint8)) for _ in range(2)]
-    prompts = [Prompt(_LONG, "noise", answers), Prompt(_SHORT, "noise", answers)]
-    first, second = (asker.encoder.encode_image(prompts, image) for image in noise)
+    prompts = [Prompt(question, "noise", answers) for question in questions]
+    encoded = [asker.encoder.encode_image(prompts, image) for image in noise]
+    first, second = encoded
     batch = [first[0], second[1]]
     together = asker.logits(batch, layers=True)[:, -1].double()
     alone = torch.stack([_plain_logits(asker, loaded, entry) for entry in batch])
@@ -46,12 +78,12 @@ def check_model(asker: Asker, loaded: LoadedModel, *, answers: tuple[str, ...], 
             f"{asker.name} gives logits that are not finite. Ask it in a wider precision (--dtype float32), or "
             "fetch its weights again."
         )
-    scale = float(alone.abs().max())
-    errors = {
+    scale = max(float(alone.abs().max()), 1e-6)
+    errors: dict[str, Any] = {
         "lens_error": float((read - alone).abs().max()),
         "batch_sensitivity": float((together - alone).abs().max()),
     }
-    limit = _TOLERANCE[loaded.dtype] * max(scale, 1e-6)
+    limit = _TOLERANCE[loaded.dtype] * scale
     if not errors["lens_error"] <= limit:
         raise InputError(
             f"The lens does not show what {asker.name} computes: its last layer is {errors['lens_error']:.2g} off "
@@ -65,7 +97,71 @@ def check_model(asker: Asker, loaded: LoadedModel, *, answers: tuple[str, ...], 
     other = _plain_logits(asker, loaded, second[0])
     if torch.equal(other, alone[0]):
         raise InputError(f"{asker.name} ignores images: two different ones give the same logits. Choose another model.")
-    return errors
+    errors["image_sensitivity"] = float((other - alone[0]).abs().max())
+    texts = asker.encoder.encode_texts([Prompt(question) for question in questions])
+    return errors | _choose_way(asker, encoded, texts, loaded.dtype, batch_size, errors["batch_sensitivity"])
+
+
+def _choose_way(
+    asker: Asker,
+    encoded: Sequence[list[Encoded]],
+    texts: Sequence[Encoded],
+    dtype: str,
+    batch_size: int,
+    batch_sensitivity: float,
+) -> dict[str, Any]:
+    """Let the asker take the cheapest way that is exact, and say why."""
+    wanted = asker.wanted
+    if batch_size == 1:
+        return {"way": NAIVE, "way_reason": "naive: prompts are asked one at a time"}
+    if wanted == NAIVE:
+        return {"way": NAIVE, "way_reason": "naive: as asked for"}
+    together = [entry for entries in encoded for entry in entries]
+    if wanted == AUTO and not any(found.n_shared for found in bundle(together, image_token=asker.passes.image_token)):
+        return {"way": NAIVE, "way_reason": "naive: prompts part before the image ends, so they share nothing"}
+    alone = [torch.cat([asker.logits([entry], layers=True) for entry in together])]
+    alone.append(torch.cat([asker.logits([entry], layers=False) for entry in texts]))
+    scale = max(float(logits.abs().max()) for logits in alone)
+    limit = max(_EXACT[dtype] * scale, _ALLOWANCE * batch_sensitivity)
+    record: dict[str, Any] = {}
+    rejected: list[str] = []
+    for way in _WAYS if wanted == AUTO else (wanted,):
+        try:
+            difference = _difference(asker, way, together, texts, alone)
+        except _FAILURES as error:
+            if isinstance(error, torch.OutOfMemoryError):
+                raise
+            record[f"failure_{way}"] = f"{type(error).__name__}: {error}"[:300]
+            rejected.append(f"{way} does not run")
+            continue
+        record[f"difference_{way}"] = difference
+        if difference <= limit:
+            asker.way = way
+            reason = f"{way}: {difference:.1e} off single prompts in logits of size {scale:.2g}"
+            sensitivity = max(batch_sensitivity, difference)
+            return record | {
+                "way": way,
+                "way_reason": "; ".join([reason, *rejected]),
+                "batch_sensitivity": sensitivity,
+            }
+        rejected.append(f"{way} is {difference:.1e} off")
+    if wanted != AUTO:
+        raise InputError(
+            f"{asker.name} cannot be asked in the way {wanted}: {'; '.join(rejected)}. Leave the way to the self-test."
+        )
+    asker.way = NAIVE
+    return record | {"way": NAIVE, "way_reason": "; ".join(["naive: no other way is exact", *rejected])}
+
+
+def _difference(
+    asker: Asker, way: str, together: Sequence[Encoded], texts: Sequence[Encoded], alone: Sequence[torch.Tensor]
+) -> float:
+    """Largest difference of a way's logits from those of single prompts; infinite where some are no numbers."""
+    asked = [asker.logits(together, layers=True, way=way), asker.logits(texts, layers=False, way=way)]
+    differences = [float((found - own).abs().max()) for found, own in zip(asked, alone, strict=True)]
+    if not all(np.isfinite(differences)):
+        raise InputError("its logits are not finite")
+    return max(differences)
 
 
 def _plain_logits(asker: Asker, loaded: LoadedModel, entry: Encoded) -> torch.Tensor:

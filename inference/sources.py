@@ -151,12 +151,13 @@ def _cache(constants: Any) -> str:
 
 def missing_files(folder: Path) -> list[str]:
     """Files without which a model cannot be loaded from safetensors alone."""
-    needed = [name for name in ("config.json",) if not (folder / name).is_file()]
+    return [name for name in ("config.json", *weight_files(folder)) if not (folder / name).is_file()]
+
+
+def weight_files(folder: Path) -> list[str]:
+    """Names of the files that a model's weights are read from, there or not."""
     index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        shards = sorted(set(read_json(index).get("weight_map", {}).values()))
-        return needed + [name for name in shards if not (folder / name).is_file()]
-    return needed if (folder / "model.safetensors").is_file() else [*needed, "model.safetensors"]
+    return sorted(set(read_json(index).get("weight_map", {}).values())) if index.is_file() else ["model.safetensors"]
 
 
 def check_folder(folder: Path, name: str) -> None:

@@ -10,6 +10,7 @@ from PIL import Image
 from mfbayes.datasets import read_pixels
 from mfbayes.errors import InputError
 from mfbayes.inference.asking import AUTO, Asker, OverflowedError
+from mfbayes.inference.cost import measure_rates
 from mfbayes.inference.jobs import Job
 from mfbayes.inference.loading import load_model, silence_libraries
 from mfbayes.inference.prompts import INPUTS, Plan, Prompt
@@ -66,6 +67,7 @@ class Worker:
         self._checks: dict[str, Any] = dict(
             check_model(self._asker, self._loaded, answers=first.answers, batch_size=job.batch_size)
         )
+        self._rates = measure_rates(self._asker.passes, self._asker.encoder, answers=first.answers)
 
     def answer(self, unit: Unit) -> Shard:
         """Ask all prompts of a unit.
@@ -80,6 +82,7 @@ class Worker:
         """
         started = time.perf_counter()
         while True:
+            self._asker.take_tally()
             try:
                 responses = self._ask(unit)
                 break
@@ -139,6 +142,7 @@ class Worker:
             "dtype": self._loaded.dtype,
             "batch_size": self._batch_size,
             "checks": self._checks,
+            "flops": self._asker.take_tally().flops(self._rates),
             "seconds": round(seconds, 4),
             "seconds_loading": self._seconds_loading,
         }

@@ -7,6 +7,7 @@ its marks cannot be styled by class, and a heatmap takes five times the bytes.
 
 import json
 from collections.abc import Mapping
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -105,8 +106,15 @@ def render(tree: xr.DataTree, run: Mapping[str, Any] | None = None, *, when: dat
     )  # fmt: skip
 
 
-def write_report(out: Path) -> Path:
+def write_report(out: Path, *, tree: xr.DataTree | None = None) -> Path:
     """Write `report.html` beside the `fit.nc` of a run and return its path.
+
+    Parameters
+    ----------
+    out : Path
+        Folder of the run.
+    tree : xarray.DataTree, optional
+        What `fit.nc` holds, where it is at hand: reading it takes a few seconds.
 
     Raises
     ------
@@ -114,11 +122,12 @@ def write_report(out: Path) -> Path:
         Where `fit.nc` is missing or cannot be read.
     """
     fit = out / names.FIT_FILE
-    if not fit.is_file():
+    if tree is None and not fit.is_file():
         raise InputError(f"Expected {fit}, found no such file. Fit some trials first: `mfbayes fit`.")
+    run = _read_run(out / names.RUN_FILE)
     try:
-        with xr.open_datatree(fit, engine="h5netcdf") as tree:
-            html = render(tree, _read_run(out / names.RUN_FILE))
+        with nullcontext(tree) if tree is not None else xr.open_datatree(fit, engine="h5netcdf") as opened:
+            html = render(opened, run)
     except OSError as error:
         raise InputError(f"Expected a fit in {fit}, but it cannot be read ({error}). Fit the trials again.") from error
     report = out / names.REPORT_FILE

@@ -222,7 +222,7 @@ def analyse(
     write_tables(tree, out / ESTIMATES_FOLDER)
     record.write(out)
     with record.timing("report"):
-        write_report(out)
+        write_report(out, tree=tree)
     record.write(out)
     _print_summary(tree, out)
     if tree.attrs["status"] != "ok":

@@ -163,11 +163,13 @@ def test_model_that_ignores_images_is_refused(model_folders: dict[str, Path], pl
         check_model(asker, blind, answers=("red", "blue"), batch_size=8)
 
 
-def test_lens_that_does_not_end_in_the_models_logits_is_refused(model_folders: dict[str, Path], plan: Plan) -> None:
+def test_lens_that_does_not_end_in_the_models_logits_is_refused(
+    model_folders: dict[str, Path], plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
     loaded = load_model(find_model(str(model_folders["llava"])), device="cpu")
     asker = Asker(loaded, plan.answers, name="odd", batch_size=8)
     honest = asker.logits
-    asker.logits = lambda batch, *, layers: honest(batch, layers=layers) * 1.1  # type: ignore[method-assign]
+    monkeypatch.setattr(asker, "logits", lambda batch, **how: honest(batch, **how) * 1.1)
     with pytest.raises(InputError, match="lens does not show"):
         check_model(asker, loaded, answers=("red", "blue"), batch_size=8)
 

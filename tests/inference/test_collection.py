@@ -355,6 +355,7 @@ def test_facts_of_differing_workers_are_told_at_their_worst() -> None:
             "seconds": 1.5,
             "seconds_loading": 3.0,
             "checks": {"error": 2.0, "way": "a"},
+            "flops": {"spent": 3.0, "floor": 2.0},
         },
         {
             "device": "cpu",
@@ -362,10 +363,12 @@ def test_facts_of_differing_workers_are_told_at_their_worst() -> None:
             "seconds": 2.0,
             "seconds_loading": 1.0,
             "checks": {"error": 3.0, "way": "b"},
+            "flops": {"spent": 4.0, "floor": 3.0},
         },
     ]
     summary = collection.summarise_facts(facts)
     assert summary["checks"] == {"error": 3.0, "way": "a"}
+    assert summary["flops"] == {"spent": 7.0, "floor": 5.0}
     assert summary["device"] == "cpu, cuda:0"
     assert (summary["smallest_batch_size"], summary["seconds_asking"], summary["seconds_loading"]) == (8, 3.5, 3.0)
 
