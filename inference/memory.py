@@ -49,7 +49,7 @@ def estimate_need(folder: Path, dtype: str) -> Need:
     for file in (folder / name for name in weight_files(folder)):
         try:
             with safe_open(file, framework="pt") as tensors:
-                sizes |= {name: math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys()}
+                sizes |= {name: math.prod(tensors.get_slice(name).get_shape()) for name in list(tensors.keys())}
         except (SafetensorError, OSError) as error:
             raise InputError(f"{file} is damaged or cut short ({error}). Fetch or save it again.") from error
     n_parameters = sum(sizes.values())
@@ -103,7 +103,7 @@ def check_memory(source: ModelSource, *, device: torch.device, dtype: str) -> No
             narrower = "a narrower precision (--dtype bfloat16), " if dtype == "float32" else ""
             raise InputError(
                 f"{source.name} has {need.n_parameters / 1e9:.2f} G parameters, which take {_gb(need.n_bytes)} in "
-                f"{dtype}, but {place} has {_gb(free)} free. Use {narrower}a smaller model or a device with more memory."
+                f"{dtype}, but {place} has {_gb(free)} free. Use {narrower}a smaller model or a larger device."
             )
 
 
