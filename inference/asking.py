@@ -1,6 +1,6 @@
 """Asks a model: batched forward passes, reduced where they ran to what the study needs."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import Any, Final
@@ -19,6 +19,7 @@ from mfbayes.inference.passes import NAIVE, Passes
 from mfbayes.inference.prompts import Prompt
 from mfbayes.inference.responses import Response
 from mfbayes.inference.sharing import Bundle, bundle
+from mfbayes.inference.trail import Continued, Trail
 from mfbayes.inference.work import Work, least_work, work_alone
 from mfbayes.names import IMAGE, OTHER, STATE_CODES, TEXT
 
@@ -52,6 +53,9 @@ class Asker:
     way : {"auto", "naive", "deduplicated", "cached", "packed", "packed-blocks"}
         How prompts share what they have in common. "auto" is naive until `check_model` has found the cheapest
         exact way.
+    goes_on : bool
+        Whether answers of several tokens go on from a pass's cache rather than from the beginning; `check_model`
+        sets it where that is exact.
 
     Raises
     ------
@@ -60,11 +64,19 @@ class Asker:
     """
 
     def __init__(
-        self, loaded: LoadedModel, answers: Sequence[str], *, name: str, batch_size: int, way: str = AUTO
+        self,
+        loaded: LoadedModel,
+        answers: Sequence[str],
+        *,
+        name: str,
+        batch_size: int,
+        way: str = AUTO,
+        goes_on: bool = False,
     ) -> None:
         self.name = name
         self.wanted = way
         self.way = NAIVE if way == AUTO else way
+        self.goes_on = goes_on
         self.encoder = Encoder(loaded.processor)
         self._loaded = loaded
         self._batch_size = batch_size
@@ -156,18 +168,18 @@ class Asker:
 
     def _ask_batch(self, bundles: Sequence[Bundle]) -> list[Response]:
         batch = [entry for entries, _ in bundles for entry in entries]
-        readings = self._run(bundles, layers=True)
+        readings, trail = self.start(bundles)
         self._check_finite(readings, batch)
         last = readings.last
         exact = last.cpu().double() if last.device.type == "mps" else last.double()
-        refined = self._refine(exact, batch)
+        refined = self._refine(exact, batch, trail)
         own = [list(ids) for ids in self.tokens.branches.indices(exact.shape[-1])]
         of_answers = torch.stack([refined[:, ids].amax(dim=-1) for ids in own], dim=-1)
         probabilities = torch.softmax(refined, dim=-1)
         sums = torch.stack([probabilities[:, ids].sum(dim=-1) for ids in own], dim=-1)
         top = last.argmax(dim=-1)
         owners = self._owners_of(top)
-        spoken = self._spoken(batch, top.tolist(), owners.tolist())
+        spoken = self._spoken(batch, trail, top.tolist(), owners.tolist())
         states, differences = self._traces(batch, readings)
         fields = zip(
             [entry.prompt.key for entry in batch],
@@ -184,8 +196,11 @@ class Asker:
         )
         return [Response(*values) for values in fields]
 
-    def _run(self, bundles: Sequence[Bundle], *, layers: bool) -> Readings:
-        return self.passes.run(bundles, way=self._way, layers=layers)
+    def start(self, bundles: Sequence[Bundle]) -> tuple[Readings, Trail | None]:
+        """Ask bundles in one pass; with a trail where prompts can go on from it."""
+        if self.goes_on:
+            return self.passes.start(bundles, way=self._way, layers=True)
+        return self.passes.run(bundles, way=self._way, layers=True), None
 
     @property
     def _way(self) -> str:
@@ -197,29 +212,41 @@ class Asker:
             self._owners = self.tokens.owners(n_vocabulary).to(tokens.device)
         return self._owners[tokens]
 
-    def _refine(self, logits: torch.Tensor, batch: Sequence[Encoded]) -> torch.Tensor:
+    def _refine(self, logits: torch.Tensor, batch: Sequence[Encoded], trail: Trail | None) -> torch.Tensor:
         """Logits in which answers that begin alike are told apart by asking on, where there are such."""
 
         def ask_on(prefix: tuple[int, ...], rows: list[int]) -> torch.Tensor:
             found: list[torch.Tensor] = [logits.new_empty(0)] * len(rows)
-            for asked, following in self._following([batch[row].extended(prefix) for row in rows]):
+            for asked, following in self._following(batch, trail, [(row, prefix) for row in rows]):
                 for index, its_logits in zip(asked, following, strict=True):
                     found[index] = its_logits
             return torch.stack(found)
 
         return self.tokens.branches.refine(logits, ask_on)
 
-    def _following(self, prompts: Sequence[Encoded]) -> Iterator[tuple[list[int], torch.Tensor]]:
-        """Indices of prompts asked together, and their logits of the next token, shape (n_asked, n_vocabulary)."""
+    def _following(
+        self, batch: Sequence[Encoded], trail: Trail | None, continued: Sequence[Continued]
+    ) -> Iterator[tuple[list[int], torch.Tensor]]:
+        """Indices of continued prompts asked together, and their logits of the next token, (n_asked, n_vocabulary)."""
         # At the least, each is one token more after all that is there.
-        step = Work(len(prompts), sum(entry.length for entry in prompts), answers=len(prompts))
+        n_pairs = sum(batch[prompt].length + len(tokens) for prompt, tokens in continued)
+        step = Work(len(continued), n_pairs, answers=len(continued))
         self._least, self._alone = self._least + step, self._alone + step
-        index = {id(entry): number for number, entry in enumerate(prompts)}
-        for bundles in self._batches(bundle(prompts, image_token=self.passes.image_token)):
-            asked = [entry for entries, _ in bundles for entry in entries]
-            readings = self._run(bundles, layers=False)
-            self._check_finite(readings, asked)
-            yield [index[id(entry)] for entry in asked], readings.last
+        for asked, last in self._ask_on(batch, trail, continued):
+            self._check_finite(Readings(last, last[:0, None]), [batch[continued[index][0]] for index in asked])
+            yield asked, last
+
+    def _ask_on(
+        self, batch: Sequence[Encoded], trail: Trail | None, continued: Sequence[Continued]
+    ) -> Iterator[tuple[list[int], torch.Tensor]]:
+        if trail is not None:
+            yield list(range(len(continued))), self.passes.follow(trail, continued)
+            return
+        longer = [batch[prompt].extended(tokens) for prompt, tokens in continued]
+        index = {id(entry): number for number, entry in enumerate(longer)}
+        for bundles in self._batches(bundle(longer, image_token=self.passes.image_token)):
+            asked = [index[id(entry)] for entries, _ in bundles for entry in entries]
+            yield asked, self.passes.run(bundles, way=self._way, layers=False).last
 
     def _traces(self, batch: Sequence[Encoded], readings: Readings) -> tuple[list[list[int]], list[list[float]]]:
         """States and logit differences, a list of layers a prompt, empty where no traces are wanted."""
@@ -261,7 +288,9 @@ class Asker:
         if any(broken):
             raise OverflowedError(batch[broken.index(True)].prompt)
 
-    def _spoken(self, batch: Sequence[Encoded], top: list[int], owners: list[int]) -> list[tuple[str, str]]:
+    def _spoken(
+        self, batch: Sequence[Encoded], trail: Trail | None, top: list[int], owners: list[int]
+    ) -> list[tuple[str, str]]:
         """Each prompt's own answer, and the designed answer it is, if any."""
         n_words = self.tokens.n_words
         spoken: list[tuple[str, str]] = []
@@ -275,24 +304,25 @@ class Asker:
                 spoken.append(("", ""))
                 unfinished.append(row)
         if unfinished:
-            texts = self._continue([batch[row] for row in unfinished], [top[row] for row in unfinished])
+            texts = self._continue(batch, trail, {row: top[row] for row in unfinished})
             named = {normalize_answer(answer, n_words=n_words): answer for answer in self.tokens.answers}
             for row, text in zip(unfinished, texts, strict=True):
                 answer = normalize_answer(text, n_words=n_words)
                 spoken[row] = (answer, named.get(answer, ""))
         return spoken
 
-    def _continue(self, batch: Sequence[Encoded], first: Sequence[int]) -> list[str]:
-        """Greedy text of each prompt from its first token on, until its words are complete."""
-        tokens = [[token] for token in first]
+    def _continue(self, batch: Sequence[Encoded], trail: Trail | None, first: Mapping[int, int]) -> list[str]:
+        """Greedy text of prompts, given their first tokens by row, on until its words are complete."""
+        tokens: dict[int, tuple[int, ...]] = {row: (token,) for row, token in first.items()}
         for _ in range(MAX_TOKENS - 1):
-            open_rows = [row for row, ids in enumerate(tokens) if not self._is_over(ids)]
-            if not open_rows:
+            continued = [(row, ids) for row, ids in tokens.items() if not self._is_over(ids)]
+            if not continued:
                 break
-            for asked, following in self._following([batch[row].extended(tokens[row]) for row in open_rows]):
+            for asked, following in self._following(batch, trail, continued):
                 for index, token in zip(asked, following.argmax(dim=-1).tolist(), strict=True):
-                    tokens[open_rows[index]].append(token)
-        return [self.encoder.decode(ids) for ids in tokens]
+                    row, ids = continued[index]
+                    tokens[row] = (*ids, token)
+        return [self.encoder.decode(ids) for ids in tokens.values()]
 
     def _is_over(self, ids: Sequence[int]) -> bool:
         return ids[-1] in self._ends or is_complete(self.encoder.decode(ids), n_words=self.tokens.n_words)

@@ -1,6 +1,6 @@
 """Packed rows: shared tokens once, then every prompt's own, which see the shared ones and themselves alone."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -57,15 +57,15 @@ class Layout:
                 start, prompt = stop, prompt + 1
         return packed
 
-    def mask(self, *, window: int | None, blocks: torch.Tensor | None) -> torch.Tensor:
+    def mask(self, *, window: int | None, image: torch.Tensor | None) -> torch.Tensor:
         """What each token may look at, shape (n_rows, 1, n_columns, n_columns).
 
         Parameters
         ----------
         window : int or None
             How many tokens back a layer sees.
-        blocks : torch.Tensor or None, shape (n_rows, n_columns)
-            Number of the image a token belongs to, whose tokens all see each other; 0 for text.
+        image : torch.Tensor or None, shape (n_rows, n_columns)
+            Whether a token stands for the image, if such tokens see each other both ways.
         """
         seen, seeing = self.owners[:, None, :], self.owners[:, :, None]
         allowed = ((seen == 0) & (seeing != _NOBODY)) | (seen == seeing)
@@ -74,7 +74,8 @@ class Layout:
         if window is not None:
             near = self.order[:, :, None] - self.order[:, None, :] < window
             allowed &= near | (seeing == _NOBODY)
-        if blocks is not None:
+        if image is not None:
+            blocks = _number_runs(image)
             allowed |= (blocks[:, :, None] == blocks[:, None, :]) & (blocks[:, :, None] > 0)
         return allowed[:, None]
 
@@ -98,28 +99,26 @@ def pack_sequences(bundles: Sequence[Bundle], *, pad_token: int) -> dict[str, to
 
 
 def attention_masks(
-    layout: Layout, config: Any, *, image: torch.Tensor | None, additive: torch.dtype | None
+    mask: Callable[[int | None], torch.Tensor], config: Any, *, additive: torch.dtype | None
 ) -> torch.Tensor | dict[str, torch.Tensor]:
     """Masks as the decoder takes them: one, or one a kind of layer where layers differ.
 
     Parameters
     ----------
-    layout : Layout
+    mask : callable
+        Given how many tokens back a layer sees, or None, what each token may look at.
     config
         Of the decoder.
-    image : torch.Tensor or None, shape (n_rows, n_columns)
-        Whether a token stands for the image, if such tokens see each other both ways.
     additive : torch.dtype or None
         Give numbers to add to attention scores rather than truth values.
     """
-    blocks = _number_runs(image) if image is not None else None
     kinds = set(getattr(config, "layer_types", None) or ())
     window = getattr(config, "sliding_window", None)
     sliding = any("sliding" in kind for kind in kinds) or (not kinds and window is not None)
-    full = _finish(layout.mask(window=None, blocks=blocks), additive)
+    full = _finish(mask(None), additive)
     if not sliding:
         return full
-    narrow = _finish(layout.mask(window=window, blocks=blocks), additive)
+    narrow = _finish(mask(window), additive)
     if len(kinds) <= 1:
         return narrow
     return {kind: narrow if "sliding" in kind else full for kind in kinds}

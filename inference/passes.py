@@ -16,6 +16,7 @@ from mfbayes.inference.loading import LoadedModel
 from mfbayes.inference.packed import Layout, attention_masks, pack_sequences
 from mfbayes.inference.parts import Parts
 from mfbayes.inference.sharing import Bundle
+from mfbayes.inference.trail import Continued, Ground, Trail
 from mfbayes.inference.work import Work, count_pixels
 
 NAIVE: Final = "naive"
@@ -50,10 +51,9 @@ class Passes:
         self.done = Work()
         # Wrappers hold the model without its head under one name; others are that model.
         self._core = getattr(loaded.model, "model", loaded.model)
-        self._takes = frozenset(inspect.signature(loaded.model.forward).parameters)
         self.config = loaded.model.config.get_text_config(decoder=True)
         self.image_token = find_image_token(loaded)
-        self._ways: Mapping[str, Callable[[Sequence[Bundle], bool], Readings]] = {
+        self._ways: Mapping[str, Callable[[Sequence[Bundle], bool, Any], Readings]] = {
             NAIVE: self._naive,
             DEDUPLICATED: self._deduplicated,
             CACHED: self._cached,
@@ -72,71 +72,110 @@ class Passes:
         layers : bool
             Whether to read the layers of prompts whose traces are wanted.
         """
+        return self._run(bundles, way, layers, None)
+
+    def start(self, bundles: Sequence[Bundle], *, way: str, layers: bool) -> tuple[Readings, Trail]:
+        """Run as `run` does, and keep what it takes to go on."""
+        cache = DynamicCache()
+        readings = self._run(bundles, way, layers, cache)
+        return readings, Trail(_entries(bundles), self._ground(bundles, way), cache, pad_token=self._encoder.pad_token)
+
+    def follow(self, trail: Trail, continued: Sequence[Continued]) -> torch.Tensor:
+        """Logits after prompts that go on with some tokens, shape (n_continued, n_vocabulary)."""
+        if before := trail.missing(continued):
+            self.follow(trail, before)
+        n_before = trail.n_columns
+        step = trail.lay_out(continued)
+        inputs: dict[str, Any] = {name: tensor.to(self._device) for name, tensor in step.inputs.items()}
+        inputs["attention_mask"] = self._masks(lambda window: step.mask(window=window))
+        nothing = torch.zeros(len(continued), dtype=torch.bool)
+        places = Places(*(tensor.to(self._device) for tensor in (step.rows, step.columns, nothing)))
+        with torch.inference_mode():
+            return self._read(inputs, places, n_before=n_before, cache=trail.cache).last
+
+    def _run(self, bundles: Sequence[Bundle], way: str, layers: bool, cache: Any) -> Readings:
         forget_positions(self._model)
         with torch.inference_mode():
-            return self._ways[way](bundles, layers)
+            return self._ways[way](bundles, layers, cache)
 
     def _naive(
-        self, bundles: Sequence[Bundle], layers: bool, *, images: Sequence[ImageTensors] | None = None
+        self, bundles: Sequence[Bundle], layers: bool, cache: Any, *, images: Sequence[ImageTensors] | None = None
     ) -> Readings:
         batch = _entries(bundles)
         inputs = self._encoder.pad(batch, device=self._device, dtype=self._model.dtype)
         ends = torch.tensor([entry.length - 1 for entry in batch])
         places = self._places(batch, torch.arange(len(batch)), ends, layers)
-        return self._read(inputs, places, images=[entry.image for entry in batch] if images is None else images)
+        seen = [entry.image for entry in batch] if images is None else images
+        return self._read(inputs, places, images=seen, cache=cache)
 
-    def _deduplicated(self, bundles: Sequence[Bundle], layers: bool) -> Readings:
+    def _deduplicated(self, bundles: Sequence[Bundle], layers: bool, cache: Any) -> Readings:
         batch = _entries(bundles)
         if not batch[0].image or not hasattr(self._core, "get_image_features"):
-            return self._naive(bundles, layers)
+            return self._naive(bundles, layers, cache)
         unique = {id(entry.image): entry.image for entry in batch}
         number = {key: index for index, key in enumerate(unique)}
         owners = torch.tensor([number[id(entry.image)] for entry in batch], device=self._device)
         once = join_images(list(unique.values()), device=self._device, dtype=self._model.dtype)
         with _seeing_once(self._core, once, owners, n_images=len(unique)):
-            return self._naive(bundles, layers, images=list(unique.values()))
+            return self._naive(bundles, layers, cache, images=list(unique.values()))
 
-    def _cached(self, bundles: Sequence[Bundle], layers: bool) -> Readings:
+    def _cached(self, bundles: Sequence[Bundle], layers: bool, cache: Any) -> Readings:
         shared = bundles[0].n_shared
         if not shared:
-            return self._naive(bundles, layers)
+            return self._naive(bundles, layers, cache)
         firsts = [_cut(entries[0], 0, shared) for entries, _ in bundles]
-        cache: Any = DynamicCache(config=self._model.config)
+        kept: Any = DynamicCache(config=self._model.config) if cache is None else cache
         begin = self._encoder.pad(firsts, device=self._device, dtype=self._model.dtype)
         rows = torch.arange(len(bundles))
         # Nothing is read here; one place a row spares the head the others.
         places = self._places(firsts, rows, torch.zeros_like(rows), False)
-        self._read(begin, places, images=[entry.image for entry in firsts], past_key_values=cache)
+        self._read(begin, places, images=[entry.image for entry in firsts], cache=kept)
         batch = _entries(bundles)
         counts = torch.tensor([len(entries) for entries, _ in bundles])
-        cache.reorder_cache(rows.repeat_interleave(counts).to(self._device))
+        kept.reorder_cache(rows.repeat_interleave(counts).to(self._device))
         rest = [_cut(entry, shared, entry.length) for entry in batch]
-        inputs = self._encoder.pad(rest, device=self._device, dtype=self._model.dtype)
-        width = inputs["input_ids"].shape[1]
+        padded = self._encoder.pad(rest, device=self._device, dtype=self._model.dtype)
+        width = padded["input_ids"].shape[1]
         # Filler stands on the right, where no answer sees it: no mask is needed. Kinds of tokens tell of images.
-        kept = {name: tensor for name, tensor in inputs.items() if name == "input_ids" or tensor.ndim > 2}
-        positions = self._positions(batch)
-        kept["position_ids"] = _window(positions, shared, width).to(self._device)
+        inputs = {name: tensor for name, tensor in padded.items() if name == "input_ids" or tensor.ndim > 2}
+        inputs["position_ids"] = _window(self._positions(batch), shared, width).to(self._device)
         ends = torch.tensor([entry.length - 1 for entry in rest])
         places = self._places(batch, torch.arange(len(batch)), ends, layers)
-        return self._read(kept, places, n_before=shared, past_key_values=cache)
+        return self._read(inputs, places, n_before=shared, cache=kept)
 
-    def _packed(self, bundles: Sequence[Bundle], layers: bool, *, blocks: bool = False) -> Readings:
+    def _packed(self, bundles: Sequence[Bundle], layers: bool, cache: Any, *, blocks: bool = False) -> Readings:
         batch = _entries(bundles)
         layout = Layout(bundles)
         sequences = pack_sequences(bundles, pad_token=self._encoder.pad_token)
         image = sequences["input_ids"] == self.image_token if blocks and self.image_token is not None else None
-        eager = getattr(self._model.config, "_attn_implementation", None) == "eager"
-        masks = attention_masks(layout, self.config, image=image, additive=self._model.dtype if eager else None)
         inputs: dict[str, Any] = {name: tensor.to(self._device) for name, tensor in sequences.items()}
-        inputs["attention_mask"] = _move(masks, self._device)
+        inputs["attention_mask"] = self._masks(lambda window: layout.mask(window=window, image=image))
         inputs["position_ids"] = layout.spread(self._positions(batch)).to(self._device)
         images = [entries[0].image for entries, _ in bundles]
         inputs |= join_images(images, device=self._device, dtype=self._model.dtype)
-        return self._read(inputs, self._places(batch, layout.rows, layout.columns, layers), images=images)
+        places = self._places(batch, layout.rows, layout.columns, layers)
+        return self._read(inputs, places, images=images, cache=cache)
 
-    def _packed_blocks(self, bundles: Sequence[Bundle], layers: bool) -> Readings:
-        return self._packed(bundles, layers, blocks=True)
+    def _packed_blocks(self, bundles: Sequence[Bundle], layers: bool, cache: Any) -> Readings:
+        return self._packed(bundles, layers, cache, blocks=True)
+
+    def _masks(self, mask: Callable[[int | None], torch.Tensor]) -> Any:
+        eager = getattr(self._model.config, "_attn_implementation", None) == "eager"
+        return _move(attention_masks(mask, self.config, additive=self._model.dtype if eager else None), self._device)
+
+    def _ground(self, bundles: Sequence[Bundle], way: str) -> Ground:
+        batch = _entries(bundles)
+        ends = torch.tensor([entry.length for entry in batch])
+        numbers = torch.arange(len(batch))
+        after = self._positions(batch)[..., numbers, ends - 1] + 1
+        if way in (PACKED, PACKED_BLOCKS):
+            layout = Layout(bundles)
+            owners = layout.owners[layout.rows]
+            own = torch.tensor([number for entries, _ in bundles for number in range(1, len(entries) + 1)])
+            return Ground(layout.rows, (owners == 0) | (owners == own[:, None]), layout.order[layout.rows], after)
+        # A cache's shared tokens and a prompt's own follow each other as in the prompt.
+        columns = torch.arange(int(ends.max())).expand(len(batch), -1)
+        return Ground(numbers, columns < ends[:, None], columns, after)
 
     def _positions(self, batch: Sequence[Encoded]) -> torch.Tensor:
         """Positions of each prompt's tokens, shape (n_prompts, n_tokens), or (3, n_prompts, n_tokens) in an image."""
@@ -160,7 +199,7 @@ class Passes:
         *,
         images: Sequence[ImageTensors] = (),
         n_before: int = 0,
-        **cache: Any,
+        cache: Any = None,
     ) -> Readings:
         """One pass of the model; `images` are those it looks at, `n_before` the tokens that a cache holds."""
         n_rows, n_columns = inputs["input_ids"].shape
@@ -172,7 +211,7 @@ class Passes:
             layers=(self.n_layers - 1) * int(places.layered.sum()),
         )
         with reading(self._parts, places):
-            logits: torch.Tensor = self._model(**inputs, use_cache=bool(cache), **cache).logits
+            logits: torch.Tensor = self._model(**inputs, use_cache=cache is not None, past_key_values=cache).logits
         return split_readings(logits, places)
 
 

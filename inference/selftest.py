@@ -6,6 +6,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 from PIL import Image
+from transformers import DynamicCache
 
 from mfbayes.errors import InputError
 from mfbayes.inference.asking import AUTO, Asker
@@ -13,7 +14,7 @@ from mfbayes.inference.encoding import Encoded
 from mfbayes.inference.loading import LoadedModel
 from mfbayes.inference.passes import CACHED, DEDUPLICATED, NAIVE, PACKED, PACKED_BLOCKS, forget_positions
 from mfbayes.inference.prompts import Prompt
-from mfbayes.inference.sharing import bundle
+from mfbayes.inference.sharing import Bundle, bundle
 
 _SHORT: Final = "What is it? Please use one word to answer this question."
 _LONG: Final = f"The thing is as it is. Another thing is as it was. {_SHORT}"
@@ -56,7 +57,8 @@ def check_model(
         `lens_error` and `batch_sensitivity`: largest difference of logits between the lens's last layer and the
         model's own, and between batches, as they will be asked, and single prompts. `image_sensitivity`: largest
         difference that another image makes. `way` and `way_reason`; by way, `difference_WAY` (largest difference
-        of any layer's logits from single prompts) or `failure_WAY`.
+        of any layer's logits from single prompts) or `failure_WAY`. `goes_on`: whether answers of several tokens
+        go on from a cache, with `difference_going_on` or `failure_going_on`.
 
     Raises
     ------
@@ -99,7 +101,9 @@ def check_model(
         raise InputError(f"{asker.name} ignores images: two different ones give the same logits. Choose another model.")
     errors["image_sensitivity"] = float((other - alone[0]).abs().max())
     texts = asker.encoder.encode_texts([Prompt(question) for question in questions])
-    return errors | _choose_way(asker, encoded, texts, loaded.dtype, batch_size, errors["batch_sensitivity"])
+    errors |= _choose_way(asker, encoded, texts, loaded.dtype, batch_size, errors["batch_sensitivity"])
+    limit = max(_EXACT[loaded.dtype] * scale, _ALLOWANCE * errors["batch_sensitivity"])
+    return errors | _check_going_on(asker, loaded, [encoded[0], texts], limit)
 
 
 def _choose_way(
@@ -151,6 +155,52 @@ def _choose_way(
         )
     asker.way = NAIVE
     return record | {"way": NAIVE, "way_reason": "; ".join(["naive: no other way is exact", *rejected])}
+
+
+def _check_going_on(
+    asker: Asker, loaded: LoadedModel, groups: Sequence[Sequence[Encoded]], limit: float
+) -> dict[str, Any]:
+    """Let the asker go on from caches, if that gives what the model gives when it goes on by itself."""
+    asker.goes_on = True
+    differences = []
+    try:
+        for entries in groups:
+            bundles = list(bundle(entries, image_token=asker.passes.image_token))
+            if asker.way == NAIVE:
+                bundles = [Bundle((entry,), 0) for entry in entries]
+            for found in bundles:
+                _, trail = asker.start([found])
+                if trail is None:
+                    continue
+                # Any tokens will do; these the model knows.
+                continued = [(row, tuple(entry.sequences["input_ids"][-2:])) for row, entry in enumerate(found.entries)]
+                logits = asker.passes.follow(trail, continued).double()
+                for (row, tokens), ours in zip(continued, logits, strict=True):
+                    own = _own_steps(asker, loaded, found.entries[row], tokens)
+                    differences.append(float((ours - own).abs().max()))
+    except _FAILURES as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        asker.goes_on = False
+        return {"goes_on": False, "failure_going_on": f"{type(error).__name__}: {error}"[:300]}
+    difference = float(np.max(differences))
+    asker.goes_on = difference <= limit
+    return {"goes_on": asker.goes_on, "difference_going_on": difference}
+
+
+def _own_steps(asker: Asker, loaded: LoadedModel, entry: Encoded, tokens: Sequence[int]) -> torch.Tensor:
+    """Logits after a prompt and some tokens, taken one by one as the model does when it generates; float64."""
+    inputs: dict[str, Any] = asker.encoder.pad([entry], device=loaded.device, dtype=loaded.model.dtype)
+    cache = DynamicCache(config=loaded.model.config)
+    more = {name: values[-1] for name, values in entry.sequences.items() if isinstance(values[-1], list)}
+    repeated = {name: torch.tensor([[value]], device=loaded.device) for name, value in more.items()}
+    forget_positions(loaded.model)
+    with torch.inference_mode():
+        loaded.model(**inputs, past_key_values=cache, use_cache=True)
+        for token in tokens:
+            ids = torch.tensor([[token]], device=loaded.device)
+            logits: torch.Tensor = loaded.model(input_ids=ids, past_key_values=cache, use_cache=True, **repeated).logits
+    return logits[0, -1].double()
 
 
 def _difference(

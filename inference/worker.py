@@ -100,9 +100,9 @@ class Worker:
             self._shrink(reason)
         return Shard(responses, self._facts(seconds=time.perf_counter() - started))
 
-    def _make_asker(self, *, way: str = AUTO) -> Asker:
-        job = self._job
-        return Asker(self._loaded, job.plan.answers, name=job.source.name, batch_size=self._batch_size, way=way)
+    def _make_asker(self, *, way: str = AUTO, goes_on: bool = False) -> Asker:
+        answers, name = self._job.plan.answers, self._job.source.name
+        return Asker(self._loaded, answers, name=name, batch_size=self._batch_size, way=way, goes_on=goes_on)
 
     def _ask(self, unit: Unit) -> list[Response]:
         texts = [prompt for prompt in unit.prompts if not prompt.pixels]
@@ -134,7 +134,7 @@ class Worker:
         self._batch_size //= 2
         release_memory()
         # The way that the self-test found exact is so whatever the batch.
-        self._asker = self._make_asker(way=self._asker.way)
+        self._asker = self._make_asker(way=self._asker.way, goes_on=self._asker.goes_on)
 
     def _facts(self, *, seconds: float) -> Facts:
         return {

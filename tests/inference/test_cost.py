@@ -98,3 +98,18 @@ def test_a_tally_is_taken_once(asker: Asker) -> None:
     assert first.done.tokens >= first.least.tokens > 0
     assert asker.take_tally().done == Work()
     assert torch.is_inference_mode_enabled() is False
+
+
+def test_answers_of_several_tokens_go_on_at_a_tokens_cost(asker: Asker) -> None:
+    """A random model says words that no list has, token after token."""
+    prompts = [Prompt(f"What is {n}?") for n in range(12)]
+    spent, answers = [], []
+    for goes_on in (False, True):
+        asker.goes_on = goes_on
+        asker.take_tally()
+        answers.append([response.answer for response in asker.ask_texts(prompts)])
+        tally = asker.take_tally()
+        spent.append(tally.done.tokens / tally.least.tokens)
+    asker.goes_on = False
+    assert answers[0] == answers[1]
+    assert spent[1] < 2 < spent[0]

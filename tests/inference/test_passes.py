@@ -115,7 +115,7 @@ def test_a_causal_image_needs_a_mask_that_does_not() -> None:
 def test_a_mask_that_leaks_between_prompts_shows(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     _, passes = built(name)
 
-    def leak(self: Layout, *, window: int | None, blocks: torch.Tensor | None) -> torch.Tensor:
+    def leak(self: Layout, *, window: int | None, image: torch.Tensor | None) -> torch.Tensor:
         width = self.owners.shape[1]
         return torch.ones(len(self.owners), 1, width, width, dtype=torch.bool).tril()
 
@@ -223,3 +223,59 @@ def test_layers_keep_the_places_alone() -> None:
         norm.remove()
         sizes.append(kept[-1])
     assert sizes[0] == sizes[1] == (1, len(passes._parts.layers) - 1, 64)
+
+
+def own_step(model: Any, passes: Passes, entry: Encoded, tokens: Sequence[int]) -> torch.Tensor:
+    """Logits after a prompt and some tokens as the model itself computes them one by one, as `generate` does."""
+    from transformers import DynamicCache
+
+    passes_module.forget_positions(model)
+    cache: Any = DynamicCache(config=model.config)
+    inputs: Any = passes._encoder.pad([entry], device=torch.device("cpu"), dtype=torch.float32)
+    with torch.inference_mode():
+        logits = model(**inputs, past_key_values=cache, use_cache=True).logits
+        more = {k: torch.tensor([[v[-1]]]) for k, v in entry.sequences.items() if isinstance(v[-1], list)}
+        for token in tokens:
+            logits = model(input_ids=torch.tensor([[token]]), past_key_values=cache, use_cache=True, **more).logits
+    passes_module.forget_positions(model)
+    last: torch.Tensor = logits[0, -1]
+    return last
+
+
+@pytest.mark.parametrize("name", sorted({*FAMILIES} - {"paligemma"}))
+def test_prompts_go_on_as_the_model_itself_goes_on(name: str) -> None:
+    model, passes = built(name)
+    prompts = prompts_about(name, seed=1) + prompts_about(name, seed=2)
+    bundles = list(bundle(prompts, image_token=passes.image_token))
+    limit = _EXACT * scale(passes, prompts)
+    continued = [(0, (7, 9)), (3, (8,)), (1, (7,)), (0, (5,)), (6, (11, 12, 13)), (0, (7, 4))]
+    for way in (NAIVE, CHEAPEST.get(name, PACKED), CACHED):
+        parted = [Bundle((entry,), 0) for entry in prompts] if way == NAIVE else bundles
+        order = [entry for entries, _ in parted for entry in entries]
+        readings, trail = passes.start(parted, way=way, layers=True)
+        found = passes.follow(trail, continued)
+        assert float((readings.last - passes.run(parted, way=way, layers=True).last).abs().max()) <= limit
+        for (prompt, tokens), logits in zip(continued, found, strict=True):
+            expected = own_step(model, passes, order[prompt], tokens)
+            assert float((logits - expected).abs().max()) <= limit, (way, prompt, tokens)
+
+
+def test_positions_of_ones_own_are_found_out() -> None:
+    """PaliGemma counts positions from one, which nothing but its answers tells."""
+    model, passes = built("paligemma")
+    prompts = prompts_about("paligemma", seed=1)
+    _, trail = passes.start([Bundle((entry,), 0) for entry in prompts], way=NAIVE, layers=False)
+    found = passes.follow(trail, [(0, (7,))])[0]
+    assert float((found - own_step(model, passes, prompts[0], (7,))).abs().max()) > 1e-2
+
+
+def test_a_continued_prompt_sees_nobody_elses_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    from mfbayes.inference.trail import Step
+
+    _, passes = built("llava")
+    prompts = prompts_about("llava", seed=1)
+    bundles = list(bundle(prompts, image_token=passes.image_token))
+    honest = passes.follow(passes.start(bundles, way=PACKED, layers=False)[1], [(0, (7,)), (1, (9,))])
+    monkeypatch.setattr(Step, "mask", lambda self, *, window: torch.ones_like(self.seen)[:, None])
+    leaking = passes.follow(passes.start(bundles, way=PACKED, layers=False)[1], [(0, (7,)), (1, (9,))])
+    assert float((honest - leaking).abs().max()) > 1e-2

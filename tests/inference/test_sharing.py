@@ -35,14 +35,14 @@ def test_packed_rows_hold_every_prompt_and_nobody_elses(endings: list[list[int]]
     bundles = list(bundle(entries, image_token=IMAGE))
     layout = Layout(bundles)
     ids = pack_sequences(bundles, pad_token=0)["input_ids"]
-    mask = layout.mask(window=None, blocks=None)[:, 0]
+    mask = layout.mask(window=None, image=None)[:, 0]
     assert mask.any(dim=-1).all()
     asked = [one for found in bundles for one in found.entries]
     for one, row, column in zip(asked, layout.rows.tolist(), layout.columns.tolist(), strict=True):
         seen = mask[row, column]
         assert ids[row][seen].tolist() == one.sequences["input_ids"]
         assert layout.order[row][seen].tolist() == list(range(one.length))
-        narrow = layout.mask(window=2, blocks=None)[row, 0, column]
+        narrow = layout.mask(window=2, image=None)[row, 0, column]
         assert ids[row][narrow].tolist() == one.sequences["input_ids"][-2:]
 
 
