@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results.jsonl"
 PAGE = ROOT / "benchmarks" / "README.md"
 BENCHMARKS = ("sampling", "intervals", "scale")
-LAYERS = ("switching", "hidden")
+WHOLE = ("switching", "hidden", "collection")
 PEERS_IN_R = ("glmmTMB", "glmer")
 SAMPLERS = ("mfbayes-nuts", "mfbayes-reference", "bambi", "bambi-cells", "pymc", "numpyro")
 _LONGEST = 3600
@@ -75,7 +75,7 @@ def plan(size: Size, *, only: str | None, seed: int, folder: Path) -> Iterator[S
         else:
             for kernels in ("compiled", "cached"):
                 yield Step(module=name, arguments=(path, "--kernels", kernels, *seeded))
-    for name in LAYERS:
+    for name in WHOLE:
         if only in (None, name):
             yield Step(module=name, arguments=(*seeded, *(("--quick",) if size is QUICK else ())))
 
@@ -105,7 +105,7 @@ def main() -> int:
     """Run what is asked for; 1 where a contender failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="small sizes, nothing kept")
-    parser.add_argument("--only", choices=(*BENCHMARKS, *LAYERS), help="one benchmark")
+    parser.add_argument("--only", choices=(*BENCHMARKS, *WHOLE), help="one benchmark")
     parser.add_argument("--contender", choices=(*SAMPLERS, "mfbayes-fast", *PEERS_IN_R), help="one contender")
     parser.add_argument("--seed", type=int, default=20260)
     options = parser.parse_args()

@@ -60,6 +60,8 @@ def render(records: Sequence[Record]) -> str:
         ("scale", _scale),
         ("gradient", _layer_gradients),
         ("fit", _layer_fits),
+        ("collection-speed", _ways),
+        ("exactness", _exactness),
     ):
         own = [record for record in records if record["benchmark"].endswith(name)]
         if own:
@@ -103,6 +105,29 @@ def claim_all(found: dict[tuple[str, str, str], Record]) -> list[Claim]:
     if ours and theirs:
         text = "CPU time of a gradient of the hidden model's forward pass, dynamax : mfbayes"
         claims.append(Claim(text, theirs["cpu_ms"] / ours["cpu_ms"], 1, 1, at_least=True))
+    counted = [record for record in found.values() if record["benchmark"] == "collection-floor"]
+    for record in counted:
+        text = f"{record['contender']}: operations of packed rows over the floor"
+        claims.append(Claim(text, record["packed_over_floor"], 1.05, 1.02))
+    return claims + _claim_ways([record for record in found.values() if record["benchmark"] == "collection-speed"])
+
+
+def _claim_ways(records: list[Record]) -> list[Claim]:
+    claims = []
+    for model in dict.fromkeys(record["model"] for record in records):
+        ways = {record["contender"]: record for record in records if record["model"] == model}
+        packed = ways["packed"]
+        if packed["device"] != "cpu":
+            generated = ways["three generate calls an item"]["seconds"] / packed["seconds"]
+            claims.append(Claim(f"{model}: three `generate` calls : packed", generated, 40, 40, at_least=True))
+            over = packed["flops_over_floor"]
+            claims.append(Claim(f"{model}: operations of packed rows over the floor", over, 1.05, 1.02))
+        elif _is_quiet(packed):
+            text = f"asking {packed['n_image_tokens']} tokens an image, naive batches : packed"
+            claims.append(Claim(text, packed["speedup"], 4.4, 4.8, at_least=True))
+        plain = ways["each prompt once, no lens"]["flops"]
+        lens = 100 * (ways["each prompt once"]["flops"] - plain) / plain
+        claims.append(Claim(f"{model}: operations of the lens, of a plain forward", lens, 5, 5, " %"))
     return claims
 
 
@@ -243,6 +268,40 @@ def _layer_fits(records: list[Record]) -> str:
     return _tabulate(head, rows)
 
 
+def _ways(records: list[Record]) -> str:
+    parts = []
+    for model in dict.fromkeys(record["model"] for record in records):
+        own = [record for record in records if record["model"] == model]
+        rows = [
+            (
+                record["contender"],
+                f"{record['seconds']:.2f}",
+                f"{record['speedup']:.2f}",
+                f"{record['flops'] / 1e12:.3f}",
+                f"{record['flops_over_floor']:.3f}",
+                f"{record['share_of_peak']:.0%}" if record["share_of_peak"] else "-",
+            )
+            for record in sorted(own, key=lambda record: -record["seconds"])
+        ]
+        head = ("way", "s", "faster than naive batches by", "TFLOP", "over the floor", "of the device's peak")
+        title = f"### Asking: {model}, {own[0]['n_items']} items, {own[0]['dtype']} on {own[0]['device']}"
+        parts.append(f"{title}\n\n{_tabulate(head, rows)}")
+    return "\n\n".join(parts)
+
+
+def _exactness(records: list[Record]) -> str:
+    ways = list(records[0]["differences"])
+    rows = [
+        (
+            record["contender"],
+            *("-" if record["differences"][way] is None else f"{record['differences'][way]:.0e}" for way in ways),
+        )
+        for record in records
+    ]
+    title = "### Asking: largest difference of any layer's logits from single prompts, over the logits' size"
+    return f"{title}\n\n{_tabulate(('family', *ways), rows)}"
+
+
 def _machines(records: Sequence[Record]) -> str:
     """What the times were taken on."""
     machines = [r["machine"] for r in records]
@@ -265,7 +324,9 @@ def _tabulate(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _number(value: float) -> str:
-    return f"{value:.0f}" if value >= 100 or value == int(value) else f"{value:.1f}"
+    if value >= 100 or value == int(value):
+        return f"{value:.0f}"
+    return f"{value:.3f}" if 0.9 < value < 1.1 else f"{value:.1f}"
 
 
 def _count(record: Record) -> str:

@@ -281,6 +281,13 @@ def is_collected(folder: Path, dataset: Dataset) -> bool:
     return {name: content.get(name) for name in wanted} == wanted
 
 
+def how_asked(folder: Path) -> dict[str, Any]:
+    """What a reader of results should know of a finished collection: precision and its error, device, way and cost."""
+    record: dict[str, Any] = read_json(folder / COLLECTION_FILE)
+    told = {name: record.get(name) for name in ("dtype", "device", "flops", "audit")}
+    return {**told, "way": record.get("checks", {}).get("way")}
+
+
 def _check_replaceable(folder: Path, content: dict[str, Any], *, dtype: str, overwrite: bool) -> None:
     record = _record(folder)
     if overwrite or record is None:

@@ -70,7 +70,7 @@ class Tally(NamedTuple):
         }
 
 
-def measure_rates(passes: Passes, encoder: Encoder, *, answers: tuple[str, ...]) -> Rates:
+def measure_rates(passes: Passes, *, text: Encoded, about: Encoded) -> Rates:
     """Rates of a model by torch's own count of a few small passes.
 
     What torch does not count (norms, activations; experts computed by fused kernels) is left out here too. An
@@ -79,26 +79,29 @@ def measure_rates(passes: Passes, encoder: Encoder, *, answers: tuple[str, ...])
     Parameters
     ----------
     passes : Passes
-    encoder : Encoder
-        Of the same model.
-    answers : tuple of str
-        A text and an image answer.
+    text : Encoded
+        A prompt without an image whose layers can be read.
+    about : Encoded
+        A prompt about an image.
     """
-    (text,) = encoder.encode_texts([Prompt(_QUESTION)])
-    (layered,) = encoder.encode_texts([Prompt(_QUESTION, answers=answers)])
-    (about,) = encoder.encode_image([Prompt(_QUESTION, "gray")], Image.new("RGB", (224, 224), "gray"))
     longer = [text.extended(text.sequences["input_ids"][-1:] * n) for n in _LONGER]
     lengths = np.array([entry.length for entry in longer], dtype=np.float64)
     counts = np.array([_count(passes, entry) for entry in longer], dtype=np.float64)
     constant, token, pair = np.linalg.solve(np.vander(lengths, 3, increasing=True), counts)
     n_earlier = passes.n_layers - 1
-    lens = _count(passes, layered) - counts[0]
-    reading = lens / n_earlier if n_earlier else constant
+    reading = (_count(passes, text, layers=True) - counts[0]) / n_earlier if n_earlier else constant
     image = _count(passes, about) - constant - token * about.length - pair * about.length**2
     return Rates(float(token), float(pair), float(image / count_pixels([about.image])), float(reading))
 
 
-def _count(passes: Passes, entry: Encoded) -> int:
+def make_probes(encoder: Encoder, *, answers: tuple[str, ...]) -> tuple[Encoded, Encoded]:
+    """A text and a prompt about an image for `measure_rates`; `answers` are a text and an image answer."""
+    (text,) = encoder.encode_texts([Prompt(_QUESTION, answers=answers)])
+    (about,) = encoder.encode_image([Prompt(_QUESTION, "gray")], Image.new("RGB", (224, 224), "gray"))
+    return text, about
+
+
+def _count(passes: Passes, entry: Encoded, *, layers: bool = False) -> int:
     with FlopCounterMode(display=False) as counter:
-        passes.run([Bundle((entry,), 0)], way=NAIVE, layers=True)
+        passes.run([Bundle((entry,), 0)], way=NAIVE, layers=layers)
     return int(counter.get_total_flops())

@@ -10,7 +10,7 @@ from PIL import Image
 from mfbayes.datasets import read_pixels
 from mfbayes.errors import InputError
 from mfbayes.inference.asking import AUTO, Asker, OverflowedError
-from mfbayes.inference.cost import measure_rates
+from mfbayes.inference.cost import make_probes, measure_rates
 from mfbayes.inference.jobs import Job
 from mfbayes.inference.loading import load_model, silence_libraries
 from mfbayes.inference.prompts import INPUTS, Plan, Prompt
@@ -67,7 +67,8 @@ class Worker:
         self._checks: dict[str, Any] = dict(
             check_model(self._asker, self._loaded, answers=first.answers, batch_size=job.batch_size)
         )
-        self._rates = measure_rates(self._asker.passes, self._asker.encoder, answers=first.answers)
+        text, about = make_probes(self._asker.encoder, answers=first.answers)
+        self._rates = measure_rates(self._asker.passes, text=text, about=about)
 
     def answer(self, unit: Unit) -> Shard:
         """Ask all prompts of a unit.

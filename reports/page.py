@@ -20,6 +20,7 @@ from markupsafe import Markup
 from mfbayes import names
 from mfbayes._version import __version__
 from mfbayes.errors import InputError
+from mfbayes.reports.asking import tabulate_asking
 from mfbayes.reports.cases import draw_case
 from mfbayes.reports.conditions import draw_conditions
 from mfbayes.reports.convergence import check_convergence
@@ -100,6 +101,7 @@ def render(tree: xr.DataTree, run: Mapping[str, Any] | None = None, *, when: dat
         switching=check_switching(evidence),
         case=draw_case(evidence),
         convergence=check_convergence(evidence),
+        asking=tabulate_asking(run or {}),
         reproduction=describe_run(run or {}, evidence.attributes),
         version=__version__,
         time=time,

@@ -24,7 +24,8 @@ def describe_run(run: Mapping[str, Any], attributes: Mapping[str, Any]) -> Repro
     command = run.get("command", "")
     text = command if isinstance(command, str) else " ".join(str(part) for part in command)
     loose = {key: value for key, value in run.items() if key != "command" and not isinstance(value, Mapping)}
-    named = {key: value for key, value in run.items() if isinstance(value, Mapping)}
+    # How models were asked has a table of its own.
+    named = {key: value for key, value in run.items() if isinstance(value, Mapping) and key != "asked"}
     kept = ("mfbayes_version", "method", "subset", "index", "seed", "ci_prob", "status")
     fit = {key.replace("_", " "): attributes[key] for key in kept if key in attributes}
     sections = [

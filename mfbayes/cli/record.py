@@ -32,6 +32,7 @@ class Record:
         self.hashes: dict[str, str] = {}
         self.seconds: dict[str, float] = {}
         self.reused: list[str] = []
+        self.asked: dict[str, dict[str, Any]] = {}
 
     @contextmanager
     def timing(self, stage: str) -> Iterator[None]:
@@ -53,6 +54,7 @@ class Record:
                 "hashes": self.hashes,
                 "seconds": self.seconds,
                 "reused": self.reused,
+                "asked": self.asked,
                 "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
                 "total_seconds": round(time.time() - self._started, 3),
             },

@@ -74,7 +74,7 @@ def collect_study(
 
     import pandas as pd
 
-    from mfbayes.inference.collection import collect
+    from mfbayes.inference.collection import collect, how_asked
     from mfbayes.traces import read_traces
 
     with record.timing("generate"), counting("Drawing groups", n_groups) as advance:
@@ -91,7 +91,9 @@ def collect_study(
     for folder in folders:
         table = pd.read_parquet(folder / TRIALS_FILE)
         tables.append(table)
-        traces[str(table[MODEL].iloc[0])] = read_traces(folder / TRACES_FILE)
+        name = str(table[MODEL].iloc[0])
+        traces[name] = read_traces(folder / TRACES_FILE)
+        record.asked[name] = how_asked(folder)
     return pd.concat(tables, ignore_index=True), traces
 
 

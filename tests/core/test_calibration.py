@@ -14,6 +14,7 @@ from mfbayes.calibration import (
     CI_PROB,
     Study,
     describe,
+    describe_ranks,
     judge_ranks,
     list_studies,
     measure_coverage,
@@ -78,6 +79,18 @@ def test_ranks_are_judged() -> None:
     even = list(range(400))
     assert judge_ranks(even) == (0.0, 1.0)
     assert judge_ranks([0] * 50 + even)[1] < 1e-6
+
+
+def test_ranks_that_lie_too_near_the_middle_show_as_a_narrow_spread() -> None:
+    rng = np.random.default_rng(3)
+    uniform = rng.integers(0, 400, (400, 4))
+    shift, shift_error, spread, spread_error = describe_ranks(uniform.tolist())
+    assert abs(shift) < 4 * shift_error
+    assert abs(spread - 1) < 4 * spread_error
+    assert shift_error == pytest.approx(1 / 12**0.5 / 40, rel=0.15)
+    narrow = 200 + (uniform - 200) * 2 // 3
+    assert describe_ranks(narrow.tolist())[2] < 1 - 4 * spread_error
+    assert describe_ranks((399 - uniform // 2).tolist())[0] > 4 * shift_error
 
 
 def test_the_page_names_every_study(tmp_path: Path) -> None:

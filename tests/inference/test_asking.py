@@ -51,8 +51,13 @@ def images_of(plan: Plan, dataset: Dataset, n: int) -> list[tuple[Image.Image, l
     ]
 
 
-def ask(loaded: LoadedModel, plan: Plan, dataset: Dataset, *, batch_size: int) -> dict[str, Response]:
+def ask(
+    loaded: LoadedModel, plan: Plan, dataset: Dataset, *, batch_size: int, checked: bool = False
+) -> dict[str, Response]:
     asker = Asker(loaded, plan.answers, name="tiny", batch_size=batch_size)
+    if checked:
+        found = check_model(asker, loaded, answers=("red", "blue"), batch_size=batch_size)
+        assert (found["way"], found["goes_on"]) == ("packed", True)
     texts = [prompt for prompt in plan.prompts.values() if not prompt.pixels]
     responses = asker.ask_texts(texts) + asker.ask_images(images_of(plan, dataset, 4))
     return {response.key: response for response in responses}
@@ -80,8 +85,9 @@ def own_run(loaded: LoadedModel, prompt: Prompt, image: Image.Image | None) -> t
     return output.logits[0, -1].numpy().astype(np.float64), lens.numpy()
 
 
-def test_responses_agree_with_single_prompts(loaded: LoadedModel, plan: Plan, dataset: Dataset) -> None:
-    responses = ask(loaded, plan, dataset, batch_size=8)
+@pytest.mark.parametrize("checked", [False, True], ids=["naive", "packed"])
+def test_responses_agree_with_single_prompts(loaded: LoadedModel, plan: Plan, dataset: Dataset, checked: bool) -> None:
+    responses = ask(loaded, plan, dataset, batch_size=8, checked=checked)
     pictures = {prompts[0].pixels: image for image, prompts in images_of(plan, dataset, 4)}
     tokenizer = loaded.processor.tokenizer
     n_compared = 0

@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mfbayes.datasets import Dataset, read_pixels
 from mfbayes.inference.asking import Asker
-from mfbayes.inference.cost import Rates, measure_rates
+from mfbayes.inference.cost import Rates, make_probes, measure_rates
 from mfbayes.inference.loading import load_model
 from mfbayes.inference.passes import CACHED, DEDUPLICATED, NAIVE, PACKED
 from mfbayes.inference.prompts import Prompt
@@ -30,7 +30,8 @@ def asker(model_folders: dict[str, Path]) -> Asker:
 
 @pytest.fixture(scope="module")
 def rates(asker: Asker) -> Rates:
-    return measure_rates(asker.passes, asker.encoder, answers=("red", "blue"))
+    text, about = make_probes(asker.encoder, answers=("red", "blue"))
+    return measure_rates(asker.passes, text=text, about=about)
 
 
 def test_rates_are_those_of_the_architecture(asker: Asker, rates: Rates) -> None:

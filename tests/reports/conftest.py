@@ -442,6 +442,16 @@ RUN = {
     "seeds": {"data": 0, "fit": 0},
     "hashes": {"data": "9f" * 32, "trials": "3c" * 32},
     "timings": {"collect": 81.2, "fit": 34.0},
+    "asked": {
+        "llava-r50": {
+            "dtype": "bfloat16",
+            "device": "cuda:0",
+            "way": "packed",
+            "flops": {"spent": 2.1e12, "floor": 2e12},
+            "audit": {"H": {"median": 1e-3, "p95": 0.02}, "dH": {"median": 4e-3, "p95": 0.05}, "answers_changed": 0.01},
+        },
+        "qwen-r50": {"dtype": "float32", "device": "cpu", "way": "cached", "flops": {"spent": 3e12, "floor": 2e12}},
+    },
 }
 
 
