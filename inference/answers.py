@@ -215,7 +215,7 @@ def _canonical(number: str) -> str:
 
 
 def is_complete(text: str, *, n_words: int = 1) -> bool:
-    """Whether decoded text has gone beyond its first words, so that they can no longer grow.
+    r"""Whether decoded text has gone beyond its first words, so that they can no longer grow.
 
     Examples
     --------
@@ -223,7 +223,11 @@ def is_complete(text: str, *, n_words: int = 1) -> bool:
     (False, True, False)
     >>> is_complete("3."), is_complete("1,3"), is_complete("3. "), is_complete("3.5 ")
     (False, False, True, True)
+    >>> is_complete("caf\ufffd"), is_complete("caf\ufffd ")
+    (False, True)
     """
+    # A character whose bytes are not all there yet may be a letter.
+    text = text.rstrip("\ufffd")
     number = _OPEN_NUMBER.search(text)
     if number:
         return len(_words(text[: number.start()])) >= n_words

@@ -15,7 +15,7 @@ from mfbayes.inference.encoding import Encoded, Encoder
 from mfbayes.inference.lens import Readings
 from mfbayes.inference.loading import LoadedModel
 from mfbayes.inference.parts import find_parts
-from mfbayes.inference.passes import NAIVE, Passes
+from mfbayes.inference.passes import NAIVE, PACKED, PACKED_BLOCKS, Passes
 from mfbayes.inference.prompts import Prompt
 from mfbayes.inference.responses import Response
 from mfbayes.inference.sharing import Bundle, bundle
@@ -75,7 +75,7 @@ class Asker:
     ) -> None:
         self.name = name
         self.wanted = way
-        self.way = NAIVE if way == AUTO else way
+        self.way = NAIVE if way == AUTO or batch_size == 1 else way
         self.goes_on = goes_on
         self.encoder = Encoder(loaded.processor)
         self._loaded = loaded
@@ -91,26 +91,22 @@ class Asker:
 
     def ask_texts(self, prompts: Sequence[Prompt]) -> list[Response]:
         """Ask prompts without an image."""
-        return self.ask(self.encoder.encode_texts(prompts))
+        return self.ask([self.encoder.encode_texts(prompts)])
 
     def ask_images(self, images: Iterable[tuple[Image.Image, Sequence[Prompt]]]) -> list[Response]:
         """Ask prompts about images, each preprocessed once, ahead of the model and beside it."""
-        return self.ask(entry for encoded in self._encode_ahead(images) for entry in encoded)
+        return self.ask(self._encode_ahead(images))
 
-    def ask(self, encoded: Iterable[Encoded]) -> list[Response]:
-        """Ask encoded prompts in batches.
+    def ask(self, groups: Iterable[Sequence[Encoded]]) -> list[Response]:
+        """Ask encoded prompts in batches, taking groups as they come: those about one image, or texts.
 
         Raises
         ------
         OverflowedError
             If logits are not finite.
         """
-        bundles = list(bundle(encoded, image_token=self.passes.image_token))
-        prompts = [entry for entries, _ in bundles for entry in entries]
-        self._least += least_work(bundles, n_layers=self.passes.n_layers)
-        self._alone += work_alone(prompts, n_layers=self.passes.n_layers)
         responses: list[Response] = []
-        for batch in self._batches(bundles):
+        for batch in self._batches(self._bundles(group) for group in groups):
             responses += self._ask_batch(batch)
         return responses
 
@@ -148,29 +144,56 @@ class Asker:
                 ready = pool.submit(encode)
                 yield from some
 
-    def _batches(self, bundles: Iterable[Bundle]) -> Iterator[list[Bundle]]:
-        """Bundles of like shape and length together, as many tokens a batch as `batch_size` of the longest prompts."""
-        groups: dict[Any, list[Bundle]] = {}
-        for found in _part(bundles) if self._way == NAIVE else bundles:
-            # Where every prompt is on its own, those whose layers are read are best kept from those without.
-            apart = bool(found.entries[0].prompt.answers) if self._way == NAIVE else None
-            groups.setdefault((apart, found.signature), []).append(found)
-        for group in groups.values():
-            budget = self._batch_size * max(entry.length for found in group for entry in found.entries)
-            batch: list[Bundle] = []
-            for found in sorted(group, key=lambda found: found.n_tokens):
-                # Sorted: this one is as long as the batch is going to be.
-                if batch and (self._batch_size == 1 or found.n_tokens * (len(batch) + 1) > budget):
-                    yield batch
-                    batch = []
+    def _bundles(self, group: Sequence[Encoded]) -> list[Bundle]:
+        """Bundles of prompts, which are taken note of."""
+        bundles = list(bundle(group, image_token=self.passes.image_token))
+        self._least += least_work(bundles, n_layers=self.passes.n_layers)
+        self._alone += work_alone(group, n_layers=self.passes.n_layers)
+        return bundles
+
+    def _batches(self, groups: Iterable[Sequence[Bundle]]) -> Iterator[list[Bundle]]:
+        """Bundles of one shape together, as many tokens a batch as `batch_size` of its longest prompts."""
+        pending: dict[Any, list[Bundle]] = {}
+        for bundles in groups:
+            for found in sorted(self._fit(bundles), key=self._size):
+                # Where every prompt is on its own, those whose layers are read are best kept from those without.
+                apart = bool(found.entries[0].prompt.answers) if self.way == NAIVE else None
+                batch = pending.setdefault((apart, found.signature), [])
+                if batch and self._overflows([*batch, found]):
+                    yield list(batch)
+                    batch.clear()
                 batch.append(found)
-            yield batch
+        yield from (batch for batch in pending.values() if batch)
+
+    def _fit(self, bundles: Iterable[Bundle]) -> Iterator[Bundle]:
+        """Bundles cut where one alone is more than a batch; every prompt on its own where nothing is shared."""
+        for entries, shared in bundles:
+            cut: list[Encoded] = []
+            for entry in entries:
+                if cut and (self.way == NAIVE or self._overflows([Bundle((*cut, entry), shared)])):
+                    yield Bundle(tuple(cut), 0 if self.way == NAIVE else shared)
+                    cut = []
+                cut.append(entry)
+            yield Bundle(tuple(cut), 0 if self.way == NAIVE else shared)
+
+    def _overflows(self, batch: Sequence[Bundle]) -> bool:
+        """Whether a batch has more tokens than it may."""
+        longest = max(entry.length for entries, _ in batch for entry in entries)
+        return len(batch) * max(map(self._size, batch)) > self._batch_size * longest
+
+    def _size(self, found: Bundle) -> int:
+        """Tokens that a pass holds for a bundle: only packed rows have the shared ones once."""
+        packed = self.way in (PACKED, PACKED_BLOCKS)
+        return found.n_tokens if packed else len(found.entries) * max(entry.length for entry in found.entries)
 
     def _ask_batch(self, bundles: Sequence[Bundle]) -> list[Response]:
         batch = [entry for entries, _ in bundles for entry in entries]
         readings, trail = self.start(bundles)
         self._check_finite(readings, batch)
+        states, differences = self._traces(batch, readings)
         last = readings.last
+        # The layers' logits are the largest thing in memory, and done with.
+        del readings
         exact = last.cpu().double() if last.device.type == "mps" else last.double()
         refined = self._refine(exact, batch, trail)
         own = [list(ids) for ids in self.tokens.branches.indices(exact.shape[-1])]
@@ -178,9 +201,7 @@ class Asker:
         probabilities = torch.softmax(refined, dim=-1)
         sums = torch.stack([probabilities[:, ids].sum(dim=-1) for ids in own], dim=-1)
         top = last.argmax(dim=-1)
-        owners = self._owners_of(top)
-        spoken = self._spoken(batch, trail, top.tolist(), owners.tolist())
-        states, differences = self._traces(batch, readings)
+        spoken = self._spoken(batch, trail, top.tolist(), self._owners_of(top).tolist())
         fields = zip(
             [entry.prompt.key for entry in batch],
             entropy(exact).tolist(),
@@ -199,12 +220,8 @@ class Asker:
     def start(self, bundles: Sequence[Bundle]) -> tuple[Readings, Trail | None]:
         """Ask bundles in one pass; with a trail where prompts can go on from it."""
         if self.goes_on:
-            return self.passes.start(bundles, way=self._way, layers=True)
-        return self.passes.run(bundles, way=self._way, layers=True), None
-
-    @property
-    def _way(self) -> str:
-        return self.way if self._batch_size > 1 else NAIVE
+            return self.passes.start(bundles, way=self.way, layers=True)
+        return self.passes.run(bundles, way=self.way, layers=True), None
 
     def _owners_of(self, tokens: torch.Tensor) -> torch.Tensor:
         if not len(self._owners):
@@ -244,9 +261,9 @@ class Asker:
             return
         longer = [batch[prompt].extended(tokens) for prompt, tokens in continued]
         index = {id(entry): number for number, entry in enumerate(longer)}
-        for bundles in self._batches(bundle(longer, image_token=self.passes.image_token)):
+        for bundles in self._batches([list(bundle(longer, image_token=self.passes.image_token))]):
             asked = [index[id(entry)] for entries, _ in bundles for entry in entries]
-            yield asked, self.passes.run(bundles, way=self._way, layers=False).last
+            yield asked, self.passes.run(bundles, way=self.way, layers=False).last
 
     def _traces(self, batch: Sequence[Encoded], readings: Readings) -> tuple[list[list[int]], list[list[float]]]:
         """States and logit differences, a list of layers a prompt, empty where no traces are wanted."""

@@ -31,7 +31,7 @@ COLLECTION_FILE: Final = "collection.json"
 AUTO: Final = "auto"
 DEFAULT_BATCH_SIZE: Final = 32
 # Raised whenever the same model would be asked or read differently.
-PROTOCOL_VERSION: Final = 3
+PROTOCOL_VERSION: Final = 4
 
 
 def collect(
@@ -174,19 +174,27 @@ def summarise_facts(facts: Sequence[Facts]) -> dict[str, Any]:
     `device` lists all kinds of devices; `seconds_asking` and `flops` add up over workers; `seconds_loading` is the
     longest.
     """
-    checks: dict[str, Any] = {}
-    for fact in facts:
-        for name, value in fact["checks"].items():
-            measured = isinstance(value, float) and isinstance(checks.get(name), float)
-            checks[name] = max(checks[name], value) if measured else checks.get(name, value)
+    found = [fact["checks"] for fact in facts]
+    checks = {name: _at_worst([its[name] for its in found if name in its]) for its in found for name in its}
+    counts = [fact["flops"] for fact in facts]
+    flops = {name: sum(count[name] for count in counts) for name in counts[0]} if all(counts) else None
     return {
         "device": ", ".join(sorted({str(fact["device"]) for fact in facts})),
         "checks": checks,
-        "flops": {name: sum(fact["flops"][name] for fact in facts) for name in facts[0]["flops"]},
+        "flops": flops,
         "smallest_batch_size": min(int(fact["batch_size"]) for fact in facts),
         "seconds_loading": max(float(fact["seconds_loading"]) for fact in facts),
         "seconds_asking": round(sum(float(fact["seconds"]) for fact in facts), 2),
     }
+
+
+def _at_worst(values: Sequence[Any]) -> Any:
+    """The largest number, true only if all are, and every text there is."""
+    if all(isinstance(value, bool) for value in values):
+        return all(values)
+    if all(isinstance(value, int | float) for value in values):
+        return max(values)
+    return ", ".join(sorted(map(str, set(values))))
 
 
 def describe_asking(facts: Facts) -> str:
@@ -198,10 +206,12 @@ def describe_asking(facts: Facts) -> str:
     >>> describe_asking({"checks": {"way_reason": "packed: 2e-06 off single prompts"}, "flops": flops})
     'packed: 2e-06 off single prompts. 2.08 TFLOP: 1.04 of the least, each prompt alone 4.50; lens 1.0 %.'
     """
-    flops = facts["flops"]
+    flops, reason = facts["flops"], facts["checks"]["way_reason"]
+    if not flops:
+        return f"{reason}."
     floor = flops["floor"] or 1.0
     return (
-        f"{facts['checks']['way_reason']}. {_flop(flops['spent'])}: {flops['spent'] / floor:.2f} of the least, "
+        f"{reason}. {_flop(flops['spent'])}: {flops['spent'] / floor:.2f} of the least, "
         f"each prompt alone {flops['alone'] / floor:.2f}; lens {flops['lens'] / (flops['spent'] or 1.0):.1%}."
     ).replace("%.", " %.")
 

@@ -7,7 +7,9 @@ import numpy as np
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
+from mfbayes.errors import InputError
 from mfbayes.inference.encoding import Encoded, Encoder
+from mfbayes.inference.memory import is_out_of_memory
 from mfbayes.inference.passes import NAIVE, Passes
 from mfbayes.inference.prompts import Prompt
 from mfbayes.inference.sharing import Bundle
@@ -80,25 +82,33 @@ def measure_rates(passes: Passes, *, text: Encoded, about: Encoded) -> Rates:
     ----------
     passes : Passes
     text : Encoded
-        A prompt without an image whose layers can be read.
+        A prompt without an image.
     about : Encoded
-        A prompt about an image.
+        A prompt about an image whose layers can be read.
     """
     longer = [text.extended(text.sequences["input_ids"][-1:] * n) for n in _LONGER]
     lengths = np.array([entry.length for entry in longer], dtype=np.float64)
     counts = np.array([_count(passes, entry) for entry in longer], dtype=np.float64)
     constant, token, pair = np.linalg.solve(np.vander(lengths, 3, increasing=True), counts)
-    n_earlier = passes.n_layers - 1
-    reading = (_count(passes, text, layers=True) - counts[0]) / n_earlier if n_earlier else constant
-    image = _count(passes, about) - constant - token * about.length - pair * about.length**2
+    n_earlier, plain = passes.n_layers - 1, _count(passes, about)
+    reading = (_count(passes, about, layers=True) - plain) / n_earlier if n_earlier else constant
+    image = plain - constant - token * about.length - pair * about.length**2
     return Rates(float(token), float(pair), float(image / count_pixels([about.image])), float(reading))
 
 
-def make_probes(encoder: Encoder, *, answers: tuple[str, ...]) -> tuple[Encoded, Encoded]:
-    """A text and a prompt about an image for `measure_rates`; `answers` are a text and an image answer."""
-    (text,) = encoder.encode_texts([Prompt(_QUESTION, answers=answers)])
-    (about,) = encoder.encode_image([Prompt(_QUESTION, "gray")], Image.new("RGB", (224, 224), "gray"))
-    return text, about
+def try_to_measure_rates(passes: Passes, encoder: Encoder, *, answers: tuple[str, ...]) -> Rates | None:
+    """Rates from a text and a gray image, or None where a model cannot be counted: that is no reason not to ask it.
+
+    `answers` are a text and an image answer.
+    """
+    (text,) = encoder.encode_texts([Prompt(_QUESTION)])
+    (about,) = encoder.encode_image([Prompt(_QUESTION, "gray", answers)], Image.new("RGB", (224, 224), "gray"))
+    try:
+        return measure_rates(passes, text=text, about=about)
+    except (RuntimeError, ValueError, TypeError, KeyError, AttributeError, IndexError, InputError) as error:
+        if is_out_of_memory(error):
+            raise
+        return None
 
 
 def _count(passes: Passes, entry: Encoded, *, layers: bool = False) -> int:

@@ -9,7 +9,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 from mfbayes.errors import InputError
-from mfbayes.inference.memory import check_memory
+from mfbayes.inference.memory import check_memory, is_out_of_memory
 from mfbayes.inference.sources import ModelSource, read_config
 
 AUTO: Final = "auto"
@@ -75,6 +75,8 @@ def load_model(
             local_files_only=True,
         )
     except (OSError, ValueError, RuntimeError, KeyError, ImportError, SafetensorError) as error:
+        if is_out_of_memory(error):
+            raise
         raise InputError(f"{source.name} cannot be loaded: {error}. Fetch or save it again.") from error
     model = model.to(place).eval()
     if precision != "float32":
@@ -109,8 +111,10 @@ def choose_dtype(dtype: str, device: torch.device, source: ModelSource) -> str:
     if device.type == "cpu":
         return "float32"
     config = read_config(source.folder)
-    own = str(config.get("dtype") or config.get("torch_dtype") or "float32")
-    return own if own in DTYPES else "float32"
+    # Models made of a tower and a decoder may say it of the decoder alone.
+    parts = [config, *(config[name] for name in ("text_config", "llm_config") if isinstance(config.get(name), dict))]
+    told = (part.get(key) for part in parts for key in ("dtype", "torch_dtype"))
+    return next((str(name) for name in told if name in DTYPES), "float32")
 
 
 def check_architecture(source: ModelSource, *, trust_remote_code: bool) -> None:

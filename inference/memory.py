@@ -8,13 +8,17 @@ import psutil
 import torch
 from safetensors import SafetensorError, safe_open
 
-from mfbayes.errors import InputError
+from mfbayes.errors import InputError, TooLargeError
 from mfbayes.inference.sources import ModelSource, weight_files
 
 _CGROUPS: Final = Path("/sys/fs/cgroup")
 _BYTES: Final = {"float32": 4, "bfloat16": 2, "float16": 2}
 # Names under which the output head is saved; where it is tied to the input embeddings it takes their shape.
 _HEADS: Final = ("lm_head.weight", "embed_tokens.weight")
+
+
+# What the libraries below call it when memory runs out; not all of them have an exception for it.
+_OUT_OF_MEMORY: Final = ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed", "bad_alloc")
 
 
 class Need(NamedTuple):
@@ -92,7 +96,7 @@ def check_memory(source: ModelSource, *, device: torch.device, dtype: str) -> No
 
     Raises
     ------
-    InputError
+    TooLargeError
         With what is needed, what is there, and what to do.
     """
     need = estimate_need(source.folder, dtype)
@@ -101,10 +105,20 @@ def check_memory(source: ModelSource, *, device: torch.device, dtype: str) -> No
         free = free_memory(place)
         if need.n_bytes > free:
             narrower = "a narrower precision (--dtype bfloat16), " if dtype == "float32" else ""
-            raise InputError(
+            raise TooLargeError(
                 f"{source.name} has {need.n_parameters / 1e9:.2f} G parameters, which take {_gb(need.n_bytes)} in "
                 f"{dtype}, but {place} has {_gb(free)} free. Use {narrower}a smaller model or a larger device."
             )
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether an error, or what caused it, is memory that ran out."""
+    if error is None:
+        return False
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    told = isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _OUT_OF_MEMORY)
+    return told or is_out_of_memory(error.__cause__)
 
 
 def _gb(n_bytes: int) -> str:

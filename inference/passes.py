@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Any, Final
 
 import torch
@@ -123,7 +124,7 @@ class Passes:
         shared = bundles[0].n_shared
         if not shared:
             return self._naive(bundles, layers, cache)
-        firsts = [_cut(entries[0], 0, shared) for entries, _ in bundles]
+        firsts = [_slice(entries[0], 0, shared) for entries, _ in bundles]
         kept: Any = DynamicCache(config=self._model.config) if cache is None else cache
         begin = self._encoder.pad(firsts, device=self._device, dtype=self._model.dtype)
         rows = torch.arange(len(bundles))
@@ -133,7 +134,7 @@ class Passes:
         batch = _entries(bundles)
         counts = torch.tensor([len(entries) for entries, _ in bundles])
         kept.reorder_cache(rows.repeat_interleave(counts).to(self._device))
-        rest = [_cut(entry, shared, entry.length) for entry in batch]
+        rest = [_slice(entry, shared, entry.length) for entry in batch]
         padded = self._encoder.pad(rest, device=self._device, dtype=self._model.dtype)
         width = padded["input_ids"].shape[1]
         # Filler stands on the right, where no answer sees it: no mask is needed. Kinds of tokens tell of images.
@@ -160,7 +161,7 @@ class Passes:
         return self._packed(bundles, layers, cache, blocks=True)
 
     def _masks(self, mask: Callable[[int | None], torch.Tensor]) -> Any:
-        eager = getattr(self._model.config, "_attn_implementation", None) == "eager"
+        eager = getattr(self.config, "_attn_implementation", None) == "eager"
         return _move(attention_masks(mask, self.config, additive=self._model.dtype if eager else None), self._device)
 
     def _ground(self, bundles: Sequence[Bundle], way: str) -> Ground:
@@ -183,8 +184,10 @@ class Passes:
         find = getattr(self._core, "get_rope_index", None)
         if find is None or not batch[0].image:
             return torch.arange(width).expand(len(batch), -1)
-        inputs = self._encoder.pad(batch, device=torch.device("cpu"), dtype=torch.float32)
         takes = inspect.signature(find).parameters
+        # Where images lie and how large they are, but not their pixels.
+        bare = [replace(entry, image={k: v for k, v in entry.image.items() if k in takes}) for entry in batch]
+        inputs = self._encoder.pad(bare, device=torch.device("cpu"), dtype=torch.float32)
         positions: torch.Tensor = find(**{name: value for name, value in inputs.items() if name in takes})[0]
         return positions
 
@@ -270,7 +273,7 @@ def _entries(bundles: Sequence[Bundle]) -> list[Encoded]:
     return [entry for entries, _ in bundles for entry in entries]
 
 
-def _cut(entry: Encoded, start: int, stop: int) -> Encoded:
+def _slice(entry: Encoded, start: int, stop: int) -> Encoded:
     """Some of a prompt's tokens, with its image if they are its first."""
     sequences = {name: values[start:stop] for name, values in entry.sequences.items()}
     return Encoded(entry.prompt, sequences, {} if start else entry.image)

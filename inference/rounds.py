@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from mfbayes.errors import InputError
+from mfbayes.errors import TooLargeError
 from mfbayes.inference.audit import WIDE, choose_items, measure_errors, sample_prompts
 from mfbayes.inference.engines import Engine
 from mfbayes.inference.jobs import Job
@@ -64,7 +64,7 @@ class Round:
         """Errors of a narrow precision, from a sample asked again in float32.
 
         None where nothing is narrow, or where other parts have yet to be asked. A machine that cannot hold the
-        model in float32 gives `{"skipped": reason}`.
+        model in float32 gives `{"skipped": reason}` and says so.
         """
         if self.job.dtype == WIDE:
             return None
@@ -74,7 +74,8 @@ class Round:
         again = replace(self, job=replace(self.job, dtype=WIDE), share=WHOLE if finished else self.share)
         try:
             wide, _ = again.answer(sample, label="auditing")
-        except (InputError, MemoryError, RuntimeError) as error:
+        except TooLargeError as error:
+            self.say(f"{self.job.source.name}: errors of {self.job.dtype} are not measured. {error}")
             return {"skipped": str(error)}
         if not finished:
             return None

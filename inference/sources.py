@@ -155,9 +155,22 @@ def missing_files(folder: Path) -> list[str]:
 
 
 def weight_files(folder: Path) -> list[str]:
-    """Names of the files that a model's weights are read from, there or not."""
-    index = folder / "model.safetensors.index.json"
-    return sorted(set(read_json(index).get("weight_map", {}).values())) if index.is_file() else ["model.safetensors"]
+    """Names of the files that a model's weights are read from, there or not.
+
+    Raises
+    ------
+    InputError
+        If their index is none.
+    """
+    file = folder / "model.safetensors.index.json"
+    if not file.is_file():
+        return ["model.safetensors"]
+    index = read_json(file)
+    files = index.get("weight_map") if isinstance(index, dict) else None
+    names = set(files.values()) if isinstance(files, dict) else set()
+    if not names or any(not isinstance(name, str) or Path(name).name != name for name in names):
+        raise InputError(f"{file} does not say which files beside it hold the weights. Fetch or save the model again.")
+    return sorted(names)
 
 
 def check_folder(folder: Path, name: str) -> None:

@@ -8,19 +8,18 @@ import torch
 from PIL import Image
 
 from mfbayes.datasets import read_pixels
-from mfbayes.errors import InputError
+from mfbayes.errors import InputError, TooLargeError
 from mfbayes.inference.asking import AUTO, Asker, OverflowedError
-from mfbayes.inference.cost import make_probes, measure_rates
+from mfbayes.inference.cost import try_to_measure_rates
 from mfbayes.inference.jobs import Job
 from mfbayes.inference.loading import load_model, silence_libraries
+from mfbayes.inference.memory import is_out_of_memory
 from mfbayes.inference.prompts import INPUTS, Plan, Prompt
 from mfbayes.inference.responses import Response
 from mfbayes.inference.selftest import check_model
 from mfbayes.inference.shards import Facts, Shard
 from mfbayes.inference.units import Unit
 
-# What the libraries below call it when memory runs out; not all of them have an exception for it.
-_OUT_OF_MEMORY: Final = ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed", "bad_alloc")
 _REMEDY: Final = "Use a narrower precision (--dtype bfloat16) or a device with more memory."
 
 
@@ -51,7 +50,7 @@ class Worker:
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
-            raise InputError(
+            raise TooLargeError(
                 f"Memory does not suffice to load {job.source.name} in {job.dtype} and ask it anything "
                 f"({_first_line(error)}). {_REMEDY}"
             ) from error
@@ -63,12 +62,18 @@ class Worker:
             job.source, device=job.device, dtype=job.dtype, trust_remote_code=job.trust_remote_code
         )
         self._asker = self._make_asker()
-        first = next(prompt for prompt in job.plan.prompts.values() if prompt.answers)
+        layered = sorted((prompt for prompt in job.plan.prompts.values() if prompt.answers), key=_length)
         self._checks: dict[str, Any] = dict(
-            check_model(self._asker, self._loaded, answers=first.answers, batch_size=job.batch_size)
+            check_model(
+                self._asker,
+                self._loaded,
+                answers=layered[0].answers,
+                batch_size=job.batch_size,
+                # The longest and the shortest: some layers see only so far.
+                questions=(layered[-1].text, layered[0].text),
+            )
         )
-        text, about = make_probes(self._asker.encoder, answers=first.answers)
-        self._rates = measure_rates(self._asker.passes, text=text, about=about)
+        self._rates = try_to_measure_rates(self._asker.passes, self._asker.encoder, answers=layered[0].answers)
 
     def answer(self, unit: Unit) -> Shard:
         """Ask all prompts of a unit.
@@ -128,13 +133,12 @@ class Worker:
 
     def _shrink(self, reason: str) -> None:
         if self._batch_size == 1:
-            raise InputError(
+            raise TooLargeError(
                 f"Memory does not suffice for a single prompt to {self._job.source.name} on {self._loaded.device} "
                 f"({reason}). {_REMEDY}"
             )
         self._batch_size //= 2
         release_memory()
-        # The way that the self-test found exact is so whatever the batch.
         self._asker = self._make_asker(way=self._asker.way, goes_on=self._asker.goes_on)
 
     def _facts(self, *, seconds: float) -> Facts:
@@ -142,11 +146,15 @@ class Worker:
             "device": str(self._loaded.device),
             "dtype": self._loaded.dtype,
             "batch_size": self._batch_size,
-            "checks": self._checks,
-            "flops": self._asker.take_tally().flops(self._rates),
+            "checks": self._checks | {"way": self._asker.way},
+            "flops": self._asker.take_tally().flops(self._rates) if self._rates else None,
             "seconds": round(seconds, 4),
             "seconds_loading": self._seconds_loading,
         }
+
+
+def _length(prompt: Prompt) -> int:
+    return len(prompt.text)
 
 
 def _first_line(error: BaseException) -> str:
@@ -158,16 +166,6 @@ def release_memory() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-
-
-def is_out_of_memory(error: BaseException | None) -> bool:
-    """Whether an error, or what caused it, is memory that ran out."""
-    if error is None:
-        return False
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    told = isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _OUT_OF_MEMORY)
-    return told or is_out_of_memory(error.__cause__)
 
 
 def item_of(plan: Plan, prompt: Prompt) -> str:

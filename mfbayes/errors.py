@@ -16,6 +16,10 @@ class InputError(MfbayesError):
     exit_code = 2
 
 
+class TooLargeError(InputError):
+    """Something that does not fit into the memory there is."""
+
+
 class ConvergenceError(MfbayesError):
     """Estimates that cannot be trusted, because the sampler did not converge."""
 

@@ -9,7 +9,7 @@ import torch
 from transformers import CONFIG_MAPPING, AutoModelForImageTextToText
 
 from mfbayes.inference.encoding import Encoded, Encoder, ImageTensors
-from mfbayes.inference.loading import LoadedModel
+from mfbayes.inference.loading import DTYPES, LoadedModel, _widen_head
 from mfbayes.inference.parts import find_parts
 from mfbayes.inference.passes import Passes
 from mfbayes.inference.prompts import Prompt
@@ -228,8 +228,8 @@ FAMILIES: dict[str, Family] = {
 }
 
 
-def build(name: str) -> tuple[Any, Passes]:
-    """A model of a family, weights spread, and its passes."""
+def build(name: str, *, dtype: str = "float32", gain: float = 3.0) -> tuple[Any, Passes]:
+    """A model of a family, weights spread by `gain`, and its passes."""
     torch.manual_seed(0)
     model: Any = AutoModelForImageTextToText.from_config(FAMILIES[name].config(), dtype=torch.float32).eval()
     generator = torch.Generator().manual_seed(1)
@@ -239,11 +239,14 @@ def build(name: str) -> tuple[Any, Passes]:
             if "attn_gate" in path or "mlp_gate" in path:
                 parameter.fill_(0.7)
             elif parameter.ndim >= 2:
-                parameter.mul_(3.0).add_(0.05 * noise)
+                parameter.mul_(gain).add_(0.05 * noise)
             else:
                 parameter.add_((0.2 if "norm" in path else 0.05) * noise)
     processor = SimpleNamespace(tokenizer=SimpleNamespace(pad_token_id=0, eos_token_id=2))
-    loaded = LoadedModel(model, processor, torch.device("cpu"), "float32")
+    if dtype != "float32":
+        model = model.to(DTYPES[dtype])
+        _widen_head(model)
+    loaded = LoadedModel(model, processor, torch.device("cpu"), dtype)
     return model, Passes(loaded, find_parts(model, name=name), Encoder(processor))
 
 

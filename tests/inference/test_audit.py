@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from mfbayes.datasets import Dataset
-from mfbayes.errors import InputError
+from mfbayes.errors import TooLargeError
 from mfbayes.inference import worker
 from mfbayes.inference.audit import choose_items, measure_errors, sample_prompts
 from mfbayes.inference.collection import COLLECTION_FILE, collect
@@ -29,7 +29,7 @@ def test_sample_is_a_share_of_prompts_and_hangs_on_content_alone(dataset: Datase
         wanted = max(least, share * len(plan.prompts))
         conflicts = plan.items[plan.items["kind"] == "conflict"]
         everything = set(conflicts[list(INPUTS)].to_numpy().ravel())
-        assert min(wanted, len(everything)) <= len(prompts) <= max(wanted + 2, len(everything))
+        assert min(wanted, len(everything)) <= len(prompts) <= min(wanted + 2, len(everything))
         assert set(items["kind"]) == {"conflict"}
     shuffled = plan_prompts(dataset.manifest.sample(frac=1, random_state=1))
     assert set(choose_items(plan)["item"]) == set(choose_items(shuffled)["item"])
@@ -103,7 +103,7 @@ def test_machine_without_room_for_float32_skips_the_audit_with_a_reason(
 
     def load(*args: Any, dtype: str, **kwargs: Any) -> Any:
         if dtype == "float32":
-            raise InputError("28 GB are needed, 2 GB are there.")
+            raise TooLargeError("28 GB are needed, 2 GB are there.")
         return honest(*args, dtype=dtype, **kwargs)
 
     monkeypatch.setattr(worker, "load_model", load)

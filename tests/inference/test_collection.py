@@ -367,7 +367,7 @@ def test_facts_of_differing_workers_are_told_at_their_worst() -> None:
         },
     ]
     summary = collection.summarise_facts(facts)
-    assert summary["checks"] == {"error": 3.0, "way": "a"}
+    assert summary["checks"] == {"error": 3.0, "way": "a, b"}
     assert summary["flops"] == {"spent": 7.0, "floor": 5.0}
     assert summary["device"] == "cpu, cuda:0"
     assert (summary["smallest_batch_size"], summary["seconds_asking"], summary["seconds_loading"]) == (8, 3.5, 3.0)

@@ -13,11 +13,12 @@ from mfbayes.errors import InputError
 from mfbayes.inference import worker
 from mfbayes.inference.asking import Asker
 from mfbayes.inference.jobs import Job
+from mfbayes.inference.memory import is_out_of_memory
 from mfbayes.inference.prompts import Prompt, plan_prompts
 from mfbayes.inference.responses import Response
 from mfbayes.inference.sources import find_model
 from mfbayes.inference.units import divide
-from mfbayes.inference.worker import Worker, is_out_of_memory
+from mfbayes.inference.worker import Worker
 
 
 @pytest.fixture(scope="module")
