@@ -147,8 +147,7 @@ def compare_speed(subject: Subject, sizes: Sizes, *, repeats: int, seed: int) ->
     passes = Passes(loaded, find_parts(subject.model, name=subject.name), encoder)
     workload = make_workload(subject, sizes, seed=seed)
     small = make_workload(subject, sizes._replace(header=8, text=6, question=6), seed=seed)
-    layered = Encoded(Prompt("", "", ("a", "b")), small.texts[0].sequences, {})
-    rates = measure_rates(passes, text=layered, about=small.images[0][0])
+    rates = measure_rates(passes, text=small.texts[0], about=small.images[0][1])
     floor = rates.price(least_work(_bundles(workload, passes.image_token), n_layers=passes.n_layers))
     contenders: dict[str, Callable[[], None]] = {
         "three generate calls an item": lambda: generate_items(passes, subject.model, encoder, workload),

@@ -85,7 +85,8 @@ def collect(
     workers : int, optional
         How many models Ray loads; by default one a GPU or, where there is none, one a node.
     overwrite : bool
-        Replace a finished collection of other content, once the new one is finished.
+        Replace a finished collection of other content, once the new one is finished; and try an audit again for
+        which there was no memory.
     trust_remote_code : bool
         Let code run that the model's folder brings along.
     progress : bool
@@ -120,7 +121,7 @@ def collect(
         "answers": hash_content(*plan.answers),
         "model": source.content_hash,
     }
-    if _is_finished(folder, content, dtype=dtype):
+    if _is_finished(folder, content, dtype=dtype, audited=overwrite):
         return folder
     _check_replaceable(folder, content, dtype=dtype, overwrite=overwrite)
     with opened as runner, _progress(progress) as bar:
@@ -272,10 +273,15 @@ def _record(folder: Path) -> dict[str, Any] | None:
     return record
 
 
-def _is_finished(folder: Path, content: dict[str, Any], *, dtype: str) -> bool:
-    """Whether this very collection is there; "auto" takes whatever precision it was made in."""
+def _is_finished(folder: Path, content: dict[str, Any], *, dtype: str, audited: bool) -> bool:
+    """Whether this very collection is there; "auto" takes whatever precision it was made in.
+
+    With `audited`, one whose precision could not be measured is not finished.
+    """
     record = _record(folder)
-    return record is not None and record.get("content") == content and dtype in (AUTO, record.get("dtype"))
+    if record is None or (audited and "skipped" in (record.get("audit") or {})):
+        return False
+    return record.get("content") == content and dtype in (AUTO, record.get("dtype"))
 
 
 def is_collected(folder: Path, dataset: Dataset) -> bool:

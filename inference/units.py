@@ -82,7 +82,7 @@ def divide(plan: Plan, prompts: Sequence[Prompt], *, batch_size: int) -> list[Un
     prompts : sequence of Prompt
         All of the plan's, or some.
     batch_size : int
-        Units hold enough prompts for full batches.
+        Units hold at least so many texts, or a quarter as many images.
     """
     texts = [prompt for prompt in prompts if not prompt.pixels]
     about: dict[str, list[Prompt]] = {pixels: [] for pixels in plan.images}

@@ -110,3 +110,10 @@ def test_machine_without_room_for_float32_skips_the_audit_with_a_reason(
     folder = collect(dataset, str(model_folders["llava"]), out=tmp_path, dtype="float16", limit=8)
     assert read_audit(folder) == {"skipped": "28 GB are needed, 2 GB are there."}
     assert len(pd.read_parquet(folder / "trials.parquet")) == 8
+    monkeypatch.setattr(worker, "load_model", honest)
+    again: dict[str, Any] = {"out": tmp_path, "dtype": "float16", "limit": 8}
+    assert read_audit(collect(dataset, str(model_folders["llava"]), **again)) == {
+        "skipped": "28 GB are needed, 2 GB are there."
+    }
+    found = read_audit(collect(dataset, str(model_folders["llava"]), **again, overwrite=True))
+    assert found["H"]["largest"] > 0
