@@ -3,7 +3,7 @@
 .PHONY: help setup fit test format lock train calibrate bench clean
 
 BIN := .venv/bin
-CODE := mfbayes/*.py mfbayes/cli mfbayes/estimates mfbayes/imports mfbayes/laws mfbayes/marginal mfbayes/pooled mfbayes/switching mfbayes/vacillation data_gen inference reports
+CODE := mfbayes/*.py mfbayes/calibration mfbayes/cli mfbayes/estimates mfbayes/imports mfbayes/laws mfbayes/marginal mfbayes/pooled mfbayes/switching mfbayes/vacillation data_gen inference reports
 # Never ".": the links in mfbayes/ would make every tool see each file twice.
 TARGETS := $(CODE) tests benchmarks
 ARGS ?=

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 STAGES = ("data_gen", "inference", "reports")
-PARTS = ("cli", "estimates", "imports", "laws", "marginal", "pooled", "switching", "vacillation")
+PARTS = ("calibration", "cli", "estimates", "imports", "laws", "marginal", "pooled", "switching", "vacillation")
 # Programs stand above the stages and may use all of them.
 PROGRAMS = {"mfbayes/cli", "inference/embedded"}
 HEAVY = ("torch", "pymc", "arviz", "nutpie", "transformers", "PIL", "scipy", "pandas", "numba", "xarray", "rich")

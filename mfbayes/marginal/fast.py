@@ -4,7 +4,8 @@ The marginal log-likelihood of balance points, log slopes and the groups' standa
 replaced by its quadratic at the mode. What stands above the subjects (their common means and the
 standard deviations of every level) then has a closed-form density, which is integrated by importance
 sampling from quasi-random points rather than maximised: at its mode the spread between subjects can
-be zero, and every interval too narrow.
+be zero, and every interval too narrow. What the quadratic misses is put back: along each parameter's own
+line (`skewness`), and up to 40,000 trials by the marginal likelihood itself (`importance`).
 
 References
 ----------
@@ -13,23 +14,23 @@ Royal Statistical Society B 71(2), 2009, doi:10.1111/j.1467-9868.2008.00700.x.
 """
 
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit
-from scipy.stats import chi2, multivariate_t, norm, qmc
 
 from mfbayes import names
 from mfbayes.convergence import CHAINS, Sample
 from mfbayes.design import Design
 from mfbayes.errors import ConvergenceError, InputError
+from mfbayes.marginal.importance import TAIL, Weighing, count_affordable, weigh
 from mfbayes.marginal.likelihood import MarginalLikelihood, marginal_likelihood, three_scales
 from mfbayes.marginal.population import Population, populate
 from mfbayes.marginal.quadratic import Quadratic, expand
 from mfbayes.marginal.skewness import reshape
+from mfbayes.marginal.spreads import START_SCALE, Nodes, condition, find_likeliest, integrate
 from mfbayes.priors import Priors
 
 type Floats = NDArray[np.float64]
@@ -39,15 +40,9 @@ _ROUNDS = 4
 _SETTLED = 0.1  # posterior standard deviations between two rounds
 _FOUND = 1e-3
 _FURTHER = 0.2
-_ROOM = 2e7  # numbers in all the nodes' matrices
-_RIDGE = 1e-6
 _FAR = 12.0
-_SPREADS = (-7.0, 3.0)  # logarithms: as good as zero, and beyond anything
-_CORNERS = ((1, 1), (1, -1), (-1, 1), (-1, -1))
-_TAIL = 5.0
-_MIN_NODE_SHARE, _GOOD_NODE_SHARE, _MOVES = 0.05, 0.3, 3
+_MIN_NODE_SHARE = 0.05
 _BINS = 64
-_START_SCALE = 0.6
 
 
 def approximate(design: Design, *, priors: Priors | None = None, seed: int = 0, draws: int = 1000) -> Sample:
@@ -87,14 +82,14 @@ def approximate(design: Design, *, priors: Priors | None = None, seed: int = 0, 
     rng = np.random.default_rng(seed)
     try:
         target, quadratic, found = _find_mode(target, population)
-        nodes = _integrate_spreads(population, quadratic, rng=rng)
-        posterior = _draw(target, population, quadratic, nodes, rng=rng, draws=draws)
+        nodes = integrate(population, quadratic, rng=rng)
+        posterior, weighing = _draw(target, quadratic, nodes, rng=rng, draws=draws)
     except np.linalg.LinAlgError as error:
         raise ConvergenceError(
             "The marginal likelihood of these trials has no mode with a finite curvature, which method 'fast' rests "
             "on. Use method 'nuts'."
         ) from error
-    return _describe(posterior, design, population, passed=found and nodes.effective_share >= _MIN_NODE_SHARE)
+    return _describe(posterior, design, weighing, passed=found and nodes.effective_share >= _MIN_NODE_SHARE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,6 +128,20 @@ class _Target:
         )
         return value, gradient
 
+    def log_densities(self, points: Floats) -> Floats:
+        """Values at many points, from (n_points, n) to (n_points,), without the tilt."""
+        design = self.likelihood.design
+        n = design.n_subjects
+        slope, log_sds = np.exp(points[:, n : 2 * n]), np.minimum(points[:, 2 * n :], _FAR)
+        coefficients = np.stack([slope * points[:, :n], slope], axis=-1)
+        sds = np.exp(log_sds)
+        found = np.array(
+            [self.likelihood.evaluate(coefficients[i], three_scales(design, sds[i])).value for i in range(len(points))]
+        )
+        relative = sds / np.array([getattr(self.priors, name) for name in design.group_scales])
+        values: Floats = found + (log_sds - 0.5 * relative**2).sum(axis=1)
+        return values
+
     def started_at(self, point: Floats) -> "_Target":
         """The same function, quickest near this point."""
         n = self.likelihood.design.n_subjects
@@ -144,7 +153,7 @@ class _Target:
 
 def _find_mode(target: _Target, population: Population) -> tuple[_Target, Quadratic, bool]:
     """The quadratic at the mode under the likeliest spreads, the target quick near it, and whether it was found."""
-    sds = np.array([_START_SCALE * spread.scale for spread in population.all_spreads])
+    sds = np.array([START_SCALE * spread.scale for spread in population.all_spreads])
     point = _start(target.likelihood.design)
     target = target.started_at(point)
     quadratic, found = expand(target, point), False
@@ -155,8 +164,8 @@ def _find_mode(target: _Target, population: Population) -> tuple[_Target, Quadra
         if number == 0:
             target = replace(target, tilt=_restrict(target, population, sds, quadratic))
             quadratic.gradient[-target.tilt.size :] += target.tilt
-        sds = np.exp(_likeliest_spreads(population, quadratic))
-        mean, factor, _ = _condition(population, quadratic, sds)
+        sds = np.exp(find_likeliest(population, quadratic))
+        mean, factor, _ = condition(population, quadratic, sds)
         moved = factor.T @ (mean - point)
         if found and np.abs(moved).max() < _SETTLED:
             break
@@ -185,7 +194,7 @@ def _climb(target: _Target, population: Population, sds: Floats, quadratic: Quad
     """Maximise the target and the population's density for given spreads."""
     n = 2 * population.n_subjects
     precision, _ = population.precision(sds)
-    _, factor, _ = _condition(population, quadratic, sds)
+    _, factor, _ = condition(population, quadratic, sds)
     inverse = np.linalg.inv(factor)
 
     def descend(whitened: Floats) -> tuple[float, Floats]:
@@ -204,137 +213,20 @@ def _climb(target: _Target, population: Population, sds: Floats, quadratic: Quad
     return quadratic.point + inverse.T @ found.x, reached
 
 
-class _Conditional(NamedTuple):
-    """Posterior given spreads: mean (..., n), Cholesky factor of the precision (..., n, n), log evidence (...)."""
-
-    mean: Floats
-    factor: Floats
-    evidence: Floats
-
-
-def _condition(population: Population, quadratic: Quadratic, sds: Floats) -> _Conditional:
-    """The quadratic and the population together, for spreads of shape (..., n_spreads)."""
-    n, size = 2 * population.n_subjects, quadratic.point.size
-    precision, log_determinant = population.precision(sds)
-    # The groups' standard deviations have no population; their prior is in the quadratic.
-    whole = quadratic.curvature + _RIDGE * np.eye(size) + np.zeros((*sds.shape[:-1], 1, 1))
-    whole[..., :n, :n] += precision
-    shift = precision @ population.mean
-    pull = np.zeros((*sds.shape[:-1], size)) + quadratic.curvature @ quadratic.point + quadratic.gradient
-    pull[..., :n] += shift
-    factor = np.linalg.cholesky(whole)
-    half = np.linalg.solve(factor, pull[..., None])
-    mean = np.linalg.solve(np.swapaxes(factor, -1, -2), half)[..., 0]
-    log_diagonal = np.log(np.diagonal(factor, axis1=-2, axis2=-1)).sum(axis=-1)
-    evidence = 0.5 * ((half**2).sum(axis=(-1, -2)) - log_determinant - shift @ population.mean) - log_diagonal
-    return _Conditional(mean, factor, evidence)
-
-
-def _log_density(population: Population, log_sds: Floats, evidence: Floats) -> Floats:
-    """Log density of the logarithms of the spreads, shape (...,)."""
-    relative = np.exp(log_sds) / np.array([spread.scale for spread in population.all_spreads])
-    density: Floats = evidence + (log_sds - 0.5 * relative**2).sum(axis=-1)
-    return density
-
-
-def _likeliest_spreads(population: Population, quadratic: Quadratic) -> Floats:
-    """Logarithms of the spreads at their mode."""
-
-    def descend(log_sds: Floats) -> float:
-        kept = np.clip(log_sds, *_SPREADS)
-        evidence = _condition(population, quadratic, np.exp(kept)).evidence
-        return -float(_log_density(population, kept, evidence)) + float(np.abs(log_sds - kept).sum())
-
-    start = np.log([_START_SCALE * spread.scale for spread in population.all_spreads])
-    found = minimize(descend, start, method="Nelder-Mead", options={"xatol": 0.01, "fatol": 0.01})
-    return np.clip(np.asarray(found.x, dtype=np.float64), *_SPREADS)
-
-
-class _Nodes(NamedTuple):
-    """Spreads to average over (n_nodes, n_spreads), their weights, and the posterior given each."""
-
-    sds: Floats
-    weights: Floats
-    conditional: _Conditional
-
-    @property
-    def effective_share(self) -> float:
-        """Effective share of the nodes: 1 if all weigh the same."""
-        return 1 / float((self.weights**2).sum()) / self.weights.size
-
-
-def _integrate_spreads(population: Population, quadratic: Quadratic, *, rng: np.random.Generator) -> _Nodes:
-    """Weigh quasi-random points around the mode of the spreads' logarithms, moved once to where the weight is."""
-    centre = _likeliest_spreads(population, quadratic)
-    width = _widths(population, quadratic, centre)
-    nodes = _weigh_nodes(population, quadratic, centre, width, rng=rng)
-    for _ in range(_MOVES):
-        if nodes.effective_share > _GOOD_NODE_SHARE:
-            break
-        log_sds = np.log(nodes.sds)
-        centre = nodes.weights @ log_sds
-        away = log_sds - centre
-        values, vectors = np.linalg.eigh((away * nodes.weights[:, None]).T @ away)
-        moved = _weigh_nodes(
-            population, quadratic, centre, (vectors * np.sqrt(np.clip(values, 0.01, None))) @ vectors.T, rng=rng
-        )
-        nodes = max(nodes, moved, key=lambda found: found.effective_share)
-    return nodes
-
-
-def _weigh_nodes(
-    population: Population, quadratic: Quadratic, centre: Floats, width: Floats, *, rng: np.random.Generator
-) -> _Nodes:
-    """Importance weights of points of a Student t around a centre, `width` the symmetric root of its shape."""
-    # More dimensions ask for more points, larger matrices leave room for fewer.
-    n_nodes = 2 ** int(np.clip(np.log2(_ROOM / quadratic.point.size**2), 6, min(5 + centre.size, 9)))
-    uniform = np.clip(qmc.Sobol(centre.size + 1, rng=rng).random(n_nodes), 1e-9, 1 - 1e-9)
-    stretch = np.sqrt(chi2.ppf(uniform[:, :1], _TAIL) / _TAIL)
-    nodes = np.clip(centre + (norm.ppf(uniform[:, 1:]) / stretch) @ width, *_SPREADS)
-    conditional = _condition(population, quadratic, np.exp(nodes))
-    proposal = multivariate_t(loc=centre, shape=width @ width, df=_TAIL).logpdf(nodes)
-    log_weights = _log_density(population, nodes, conditional.evidence) - proposal
-    weights = np.exp(log_weights - log_weights.max())
-    return _Nodes(np.exp(nodes), weights / weights.sum(), conditional)
-
-
-def _widths(population: Population, quadratic: Quadratic, centre: Floats) -> Floats:
-    """Symmetric root of the inverse curvature of the spreads' log density at its mode."""
-    moves = 0.1 * np.eye(centre.size)
-    corners = np.array([[[centre + a * i + b * j for j in moves] for i in moves] for a, b in _CORNERS])
-    density = _log_density(population, corners, _condition(population, quadratic, np.exp(corners)).evidence)
-    curvature = -(density[0] - density[1] - density[2] + density[3]) / (4 * 0.1**2)
-    values, vectors = np.linalg.eigh((curvature + curvature.T) / 2)
-    widths: Floats = (vectors / np.sqrt(np.clip(values, 0.2, None))) @ vectors.T
-    return widths
-
-
 def _draw(
-    target: _Target,
-    population: Population,
-    quadratic: Quadratic,
-    nodes: _Nodes,
-    *,
-    rng: np.random.Generator,
-    draws: int,
-) -> dict[str, Floats]:
-    """Independent draws of everything, an array of shape (4 draws, ...) a variable."""
-    n, total = population.n_subjects, CHAINS * draws
-    # Systematic resampling: each node is drawn as often as its weight says, up to one.
-    cumulated = np.cumsum(nodes.weights)
-    cumulated[-1] = 1.0
-    index = np.searchsorted(cumulated, (np.arange(total) + rng.random()) / total)
-    points, means = np.empty((total, quadratic.point.size)), np.empty((total, 2))
-    for node in np.unique(index):
-        own = index == node
-        noise = rng.standard_normal((quadratic.point.size, int(own.sum())))
-        points[own] = nodes.conditional.mean[node] + np.linalg.solve(nodes.conditional.factor[node].T, noise).T
-    points = _correct(target, population, quadratic, nodes, points)
+    target: _Target, quadratic: Quadratic, nodes: Nodes, *, rng: np.random.Generator, draws: int
+) -> tuple[dict[str, Floats], Weighing | None]:
+    """Independent draws of everything, an array of shape (4 draws, ...) a variable, and how they were weighed."""
+    population, total = nodes.population, CHAINS * draws
+    n = population.n_subjects
+    points, weighing = _draw_weighed(target, quadratic, nodes, rng=rng, total=total)
+    if weighing is None:
+        points, _ = _bend(target, quadratic, nodes, nodes.draw(total, tail=np.inf, rng=rng))
+    index = nodes.assign(points[:, : 2 * n], rng=rng)
+    means = np.empty((total, 2))
     for node in np.unique(index):
         own = index == node
         means[own] = population.draw_means(points[own, : 2 * n], nodes.sds[node], rng=rng)
-    order = rng.permutation(total)
-    points, means, index = points[order], means[order], index[order]
     slope = np.exp(points[:, n : 2 * n])
     drawn = {
         "balance_point": points[:, :n],
@@ -346,15 +238,29 @@ def _draw(
     }
     for i, spread in enumerate(population.all_spreads):
         drawn[spread.name] = nodes.sds[index, i]
-    return drawn
+    return drawn, weighing
 
 
-def _correct(target: _Target, population: Population, quadratic: Quadratic, nodes: _Nodes, points: Floats) -> Floats:
+def _draw_weighed(
+    target: _Target, quadratic: Quadratic, nodes: Nodes, *, rng: np.random.Generator, total: int
+) -> tuple[Floats, Weighing | None]:
+    """Draws of the subjects and the groups' spreads, drawn again by the true density where that is affordable."""
+    n_weighed = count_affordable(total, target.likelihood.design.n_trials)
+    if not n_weighed:
+        return np.empty((0, 0)), None
+    straight = nodes.draw(n_weighed, tail=TAIL, rng=rng)
+    points, log_stretch = _bend(target, quadratic, nodes, straight)
+    log_density = target.log_densities(points) + nodes.log_prior(points[:, : 2 * nodes.population.n_subjects])
+    weighing = weigh(log_density + log_stretch - nodes.log_density(straight, tail=TAIL), total, rng=rng)
+    return points if weighing is None else points[weighing.rows], weighing
+
+
+def _bend(target: _Target, quadratic: Quadratic, nodes: Nodes, points: Floats) -> tuple[Floats, Floats]:
     """Give the parameters the lean and the tails that they have at the average spreads."""
+    population, sds = nodes.population, nodes.average
     n = 2 * population.n_subjects
-    sds = np.exp(nodes.weights @ np.log(nodes.sds))
     precision, _ = population.precision(sds)
-    mean, factor, _ = _condition(population, quadratic, sds)
+    mean, factor, _ = condition(population, quadratic, sds)
     inverse = np.linalg.inv(factor)
 
     def density(point: Floats) -> float:
@@ -364,7 +270,7 @@ def _correct(target: _Target, population: Population, quadratic: Quadratic, node
     return reshape(points, density=density, mean=mean, covariance=inverse.T @ inverse)
 
 
-def _describe(drawn: dict[str, Floats], design: Design, population: Population, *, passed: bool) -> Sample:
+def _describe(drawn: dict[str, Floats], design: Design, weighing: Weighing | None, *, passed: bool) -> Sample:
     """Draws as a sampler would hand them over."""
     scales = drawn.pop("group_scales")
     drawn |= {name: scales[:, i] for i, name in enumerate(design.group_scales)}
@@ -378,7 +284,17 @@ def _describe(drawn: dict[str, Floats], design: Design, population: Population, 
     shape = (posterior.sizes["chain"], posterior.sizes["draw"])
     statistics = xr.Dataset({"diverging": (("chain", "draw"), np.zeros(shape, dtype=bool))})
     # Independent draws need no R-hat; whether mode and integral were found is all there is to ask.
-    convergence = xr.Dataset(attrs={"passed": int(passed), "method": names.FAST, "divergences": 0, "draws": shape[1]})
+    convergence = xr.Dataset(
+        attrs={
+            "passed": int(passed),
+            "method": names.FAST,
+            "divergences": 0,
+            "draws": shape[1],
+            "weighed": int(weighing is not None),
+            "effective_share": weighing.effective_share if weighing else np.nan,
+            "k_hat": weighing.k_hat if weighing else np.nan,
+        }
+    )
     return Sample(posterior=posterior, statistics=statistics, convergence=convergence)
 
 

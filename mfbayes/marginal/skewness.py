@@ -21,11 +21,13 @@ type Floats = NDArray[np.float64]
 
 _NODES = np.array([-2.5, -1.25, 1.25, 2.5])
 _POWERS = np.array([1, 2, 3, 4])
-_GRID = np.linspace(-6, 6, 481)
-_FARTHEST = 5.0
+_GRID = np.linspace(-12, 12, 961)
+_FARTHEST = 4.0
 
 
-def reshape(points: Floats, *, density: Callable[[Floats], float], mean: Floats, covariance: Floats) -> Floats:
+def reshape(
+    points: Floats, *, density: Callable[[Floats], float], mean: Floats, covariance: Floats
+) -> tuple[Floats, Floats]:
     """Give every parameter of normal draws the density that it has along its own line.
 
     Parameters
@@ -39,22 +41,30 @@ def reshape(points: Floats, *, density: Callable[[Floats], float], mean: Floats,
 
     Returns
     -------
-    ndarray, shape (n_draws, n_parameters)
+    moved : ndarray, shape (n_draws, n_parameters)
+        The draws.
+    log_stretch : ndarray, shape (n_draws,)
+        Logarithm of how much a volume around each draw has grown.
     """
     middle = density(mean)
-    moved = np.empty_like(points)
+    moved, log_stretch = np.empty_like(points), np.zeros(len(points))
     for i, width in enumerate(np.sqrt(np.diag(covariance))):
         line = covariance[:, i] / width
         heights = np.array([density(mean + node * line) for node in _NODES])
-        standardised = np.clip((points[:, i] - mean[i]) / width, -_FARTHEST, _FARTHEST)
-        moved[:, i] = mean[i] + width * _transport(heights - middle + _NODES**2 / 2, standardised)
-    return moved
+        standardised = (points[:, i] - mean[i]) / width
+        values, stretch = _transport(heights - middle + _NODES**2 / 2, standardised)
+        moved[:, i] = mean[i] + width * values
+        log_stretch += stretch
+    return moved, log_stretch
 
 
-def _transport(excess: Floats, standardised: Floats) -> Floats:
-    """Move standard normal values to the density exp(-t^2 / 2 + excess(t)); as they are where that fails."""
+def _transport(excess: Floats, standardised: Floats) -> tuple[Floats, Floats]:
+    """Move standard normal values to the density exp(-t^2 / 2 + excess(t)), and the log derivative of the move.
+
+    They stay as they are where the excess is not finite.
+    """
     if not np.isfinite(excess).all():
-        return standardised
+        return standardised, np.zeros_like(standardised)
     bend = np.linalg.solve(_NODES[:, None] ** _POWERS, excess)
     inside = np.clip(_GRID, _NODES[0], _NODES[-1])
     # Beyond the outermost points the excess goes on as a straight line, and never grows faster than it fell.
@@ -63,5 +73,9 @@ def _transport(excess: Floats, standardised: Floats) -> Floats:
     density = np.exp(log_density - log_density.max())
     cumulated = np.cumsum(density)
     cumulated = (cumulated - 0.5 * density) / cumulated[-1]
-    values: Floats = np.interp(norm.cdf(standardised), cumulated, _GRID)
-    return values
+    inner = np.clip(standardised, -_FARTHEST, _FARTHEST)
+    values = np.interp(norm.cdf(inner), cumulated, _GRID)
+    log_total = np.log(density.sum() * (_GRID[1] - _GRID[0])) + log_density.max()
+    log_derivative = norm.logpdf(inner) - np.interp(values, _GRID, log_density) + log_total
+    # Farther out they move along with what is innermost there.
+    return values + (standardised - inner) * np.exp(log_derivative), log_derivative

@@ -10,17 +10,9 @@ import pandas as pd
 import pytest
 
 import mfbayes
-from mfbayes.calibration import (
-    CI_PROB,
-    Study,
-    describe,
-    describe_ranks,
-    judge_ranks,
-    list_studies,
-    measure_coverage,
-    rank_truth,
-    simulate_study,
-)
+from mfbayes.calibration.measures import CI_PROB, describe_ranks, judge_ranks, measure_coverage, rank_truth
+from mfbayes.calibration.page import describe
+from mfbayes.calibration.studies import Study, list_studies, simulate_study
 from mfbayes.convergence import Sample
 from mfbayes.design import Design
 from mfbayes.marginal.fast import approximate
@@ -61,7 +53,7 @@ def test_coverage_of_intervals_half_as_wide_is_found_out() -> None:
         )
 
     study = Study(n_groups=30, n_models=4, group_sd=0.8, group_model_sd=0.5, tilt=0.0)
-    found = measure_coverage(study, number=9100, replicates=12, fit=halve)
+    found = measure_coverage(study, number=9100, replicates=24, fit=halve)
     assert abs(found["b"] - CI_PROB) > 0.02 + 3 * found["b_error"]
 
 
@@ -102,6 +94,32 @@ def test_the_page_names_every_study(tmp_path: Path) -> None:
     page = describe(path)
     assert "| 40 | 0.8 | 0.5 | 2 | +0 |" in page
     assert f"{found['b']:.3f}" in page
+
+
+def test_the_page_shows_a_lack_of_coverage_that_no_single_study_shows(tmp_path: Path) -> None:
+    """Ten studies, each within the allowed bound, whose mean is 4 Monte Carlo errors below .95."""
+    study = asdict(Study(n_groups=40, n_models=2, group_sd=0.8, group_model_sd=0.5, tilt=0.0))
+    found = {"b": 0.91, "b_error": 0.03, "difference": 0.95, "difference_error": 0.03, "failures": 0, "replicates": 40}
+    more = {"kind": "fast", **study, **found, "tfr_lowest": 0.1, "tfr_highest": 0.9}
+    rows = [{"key": f"fast-{i}", **more, "n_groups": groups} for groups in (40, 400) for i in range(10)]
+    path = tmp_path / "calibration.jsonl"
+    path.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+    page = describe(path)
+    assert "| 40 | 10 | 0.910 (0.009) | 0.950 (0.009) |" in page
+    assert "| all | 20 | 0.910 (0.007) | 0.950 (0.007) |" in page
+
+
+def test_the_page_compares_widths_by_k_hat(tmp_path: Path) -> None:
+    rows = [
+        {"key": f"tiers-{i}", "kind": "tiers", "b": ratio, "difference": 1.0, "k_hat": k}
+        for i, (ratio, k) in enumerate([(0.9, 0.5), (1.0, 0.6), (0.8, 0.9), (0.8, 0.8), (0.7, float("nan"))])
+    ]
+    path = tmp_path / "calibration.jsonl"
+    path.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+    page = describe(path)
+    assert "| up to .7 | 2 | 0.949 (0.053) | 1.000 (0.000) |" in page
+    assert "| .7 to 1 | 2 | 0.800 (0.000) | 1.000 (0.000) |" in page
+    assert "not weighed |" not in page
 
 
 @pytest.mark.slow

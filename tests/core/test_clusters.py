@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from mfbayes.clusters import bound_means, bound_shares
+from mfbayes.clusters import bound_means, bound_shares, expand_tails
 
 
 def bounds(values: np.ndarray, group: np.ndarray, **options: float) -> tuple[float, float, float]:
@@ -31,7 +31,7 @@ def test_intervals_cover_the_mean_of_groups_that_differ() -> None:
         share = rng.beta(1, 1, 40)[group]
         _, lower, upper = bounds((rng.random(group.size) < share).astype(float), group)
         covered += lower < 0.5 < upper
-    assert 0.82 < covered / 150 < 0.97
+    assert abs(covered / 150 - 0.9) < 3 * 0.0245
 
 
 def test_where_all_agree_the_interval_is_wilsons_with_one_trial_a_group() -> None:
@@ -41,7 +41,27 @@ def test_where_all_agree_the_interval_is_wilsons_with_one_trial_a_group() -> Non
     assert bounds(np.zeros(80), np.repeat(np.arange(8), 10)) == pytest.approx((0.0, 0.0, 1 - expected.low))
 
 
-def test_empty_columns_and_single_groups_have_no_interval() -> None:
+@pytest.mark.parametrize("n_groups", [6, 10, 30])
+def test_intervals_of_means_cover_with_few_groups(n_groups: int) -> None:
+    """Nominal .95, 600 data sets: Monte Carlo error .009. Plain percentiles cover .86, .90 and .94."""
+    rng = np.random.default_rng(n_groups)
+    group, covered = np.repeat(np.arange(n_groups), 5), 0
+    for _ in range(600):
+        values = rng.normal(size=n_groups)[group] + rng.normal(size=group.size)
+        _, lower, upper, _ = bound_means(
+            values, group=group, column=np.zeros(group.size, dtype=np.int64), n_columns=1, ci_prob=0.95, rng=rng
+        )
+        covered += lower[0] < 0 < upper[0]
+    assert abs(covered / 600 - 0.95) < 0.027
+
+
+def test_tails_of_many_groups_are_percentiles() -> None:
+    assert expand_tails(0.95, 10**6) == pytest.approx((0.025, 0.975), abs=1e-5)
+    # Student's t with 5 degrees of freedom, 2.5706, times the root of 6 / 5.
+    assert expand_tails(0.95, 6)[0] == pytest.approx(0.00243, abs=1e-5)
+
+
+def test_empty_columns_and_few_groups_have_no_interval() -> None:
     mean, lower, upper, n = bound_means(
         np.array([1.0, 3.0, 5.0]),
         group=np.array([0, 0, 1]),

@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 from scipy.special import expit
 
-from mfbayes import calibration
+from mfbayes.calibration import studies
 from mfbayes.estimates.decomposition import PARTS, decompose_tfr
 from mfbayes.marginal.fast import approximate
 from tests.core.trees import plant_tree
@@ -65,13 +65,13 @@ def test_intervals_of_the_parts_cover() -> None:
 
     More than 8 misses of 60 come by chance once in 500 such counts.
     """
-    study = replace(calibration.list_studies()[0], n_groups=60, group_sd=0.6, group_model_sd=0.4, tilt=0.0)
+    study = replace(studies.list_studies()[0], n_groups=60, group_sd=0.6, group_model_sd=0.4, tilt=0.0)
     missed = dict.fromkeys(PARTS, 0)
     middle = np.linspace(-1.98, 1.98, 100)
     nodes, weights = np.polynomial.hermite_e.hermegauss(21)
     for replicate in range(60):
         rng = np.random.default_rng([6, replicate])
-        design, truth = calibration.simulate_study(study, rng=rng)
+        design, truth = studies.simulate_study(study, rng=rng)
         posterior = approximate(design, seed=replicate, draws=100).posterior
         labels = {f"subject_{part}": ("subject", ["x", "y"]) for part in ("model", "family")}
         labels |= {"subject_task": ("subject", ["t", "t"]), "subject_condition": ("subject", ["", ""])}

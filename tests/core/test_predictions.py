@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from mfbayes.calibration import Study, simulate_study
+from mfbayes.calibration.studies import Study, simulate_study
 from mfbayes.errors import InputError
 from mfbayes.estimates.halves import split_by_total_entropy
 from mfbayes.estimates.predictions import predict

@@ -1,0 +1,219 @@
+"""The spread between subjects, integrated: posteriors given a level's standard deviations, and how these weigh."""
+
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.special import logsumexp
+from scipy.stats import chi2, multivariate_t, norm, qmc
+
+from mfbayes.marginal.population import Population
+from mfbayes.marginal.quadratic import Quadratic
+
+type Floats = NDArray[np.float64]
+type Indices = NDArray[np.int64]
+
+START_SCALE = 0.6
+"""Where standard deviations are thought to be before anything is known, over the scales of their priors."""
+
+_ROOM = 2e7  # numbers in all the nodes' matrices
+_RIDGE = 1e-6
+_SPREADS = (-7.0, 3.0)  # logarithms: as good as zero, and beyond anything
+_CORNERS = ((1, 1), (1, -1), (-1, 1), (-1, -1))
+_TAIL = 5.0
+_GOOD_NODE_SHARE, _MOVES = 0.3, 3
+
+
+class Conditional(NamedTuple):
+    """Posterior given spreads: mean (..., n), Cholesky factor of the precision (..., n, n), log evidence (...)."""
+
+    mean: Floats
+    factor: Floats
+    evidence: Floats
+
+
+class Nodes:
+    """Spreads to average over, their weights, and the normal posterior given each: a mixture.
+
+    Attributes
+    ----------
+    population : Population
+        What stands above the subjects.
+    sds : ndarray, shape (n_nodes, n_spreads)
+        Standard deviations of the levels.
+    weights : ndarray, shape (n_nodes,)
+        Posterior probability of each node; they sum to one.
+    conditional : Conditional
+        Posterior of balance points, log slopes and logarithms of the groups' spreads, given each node.
+    """
+
+    def __init__(self, population: Population, sds: Floats, log_weights: Floats, conditional: Conditional) -> None:
+        self.population, self.sds, self.conditional = population, sds, conditional
+        self._log_weights = log_weights - logsumexp(log_weights)
+        self.weights = np.exp(self._log_weights)
+
+    @property
+    def effective_share(self) -> float:
+        """Effective share of the nodes: 1 if all weigh the same."""
+        return float(1 / (self.weights**2).sum() / self.weights.size)
+
+    @property
+    def average(self) -> Floats:
+        """Geometric mean of the standard deviations, shape (n_spreads,)."""
+        average: Floats = np.exp(self.weights @ np.log(self.sds))
+        return average
+
+    def draw(self, n_draws: int, *, tail: float, rng: np.random.Generator) -> Floats:
+        """Independent draws from the mixture in random order, shape (n_draws, n).
+
+        Parameters
+        ----------
+        n_draws : int
+            How many.
+        tail : float
+            Degrees of freedom of Student's t in place of each normal; infinite for the normal itself.
+        rng : numpy.random.Generator
+            Randomness.
+        """
+        size = self.conditional.mean.shape[1]
+        points = np.empty((n_draws, size))
+        stretch = np.ones(n_draws) if np.isinf(tail) else np.sqrt(tail / rng.chisquare(tail, n_draws))
+        index = resample(self.weights, n_draws, rng=rng)
+        for node in np.unique(index):
+            own = index == node
+            noise = rng.standard_normal((size, int(own.sum()))) * stretch[own]
+            points[own] = self.conditional.mean[node] + np.linalg.solve(self.conditional.factor[node].T, noise).T
+        rng.shuffle(points)
+        return points
+
+    def log_density(self, points: Floats, *, tail: float) -> Floats:
+        """Log density of the mixture of Student's t, up to a constant; from (n_draws, n) to (n_draws,)."""
+        size = points.shape[1]
+        by_node = np.empty((self.weights.size, len(points)))
+        for node, (mean, factor) in enumerate(zip(self.conditional.mean, self.conditional.factor, strict=True)):
+            squares = (((points - mean) @ factor) ** 2).sum(axis=1)
+            by_node[node] = np.log(np.diagonal(factor)).sum() - (tail + size) / 2 * np.log1p(squares / tail)
+        density: Floats = logsumexp(by_node + self._log_weights[:, None], axis=0)
+        return density
+
+    def log_prior(self, subjects: Floats) -> Floats:
+        """Log density of subjects with their spreads integrated, up to a constant.
+
+        Parameters
+        ----------
+        subjects : ndarray, shape (n_draws, 2 n_subjects)
+            Balance points, then log slopes.
+        """
+        density: Floats = logsumexp(self._log_joint(subjects), axis=0)
+        return density
+
+    def assign(self, subjects: Floats, *, rng: np.random.Generator) -> Indices:
+        """Draw the node of each draw of the subjects; shape (n_draws,)."""
+        joint = self._log_joint(subjects)
+        return np.argmax(joint + rng.gumbel(size=joint.shape), axis=0)
+
+    def _log_joint(self, subjects: Floats) -> Floats:
+        n, away = self.population.n_subjects, subjects - self.population.mean
+        precision, log_determinant = self._precision
+        joint = np.empty((self.weights.size, len(subjects)))
+        constant = self._log_weights - self.conditional.evidence - 0.5 * log_determinant
+        for node, matrix in enumerate(precision):
+            joint[node] = constant[node]
+            for own in (slice(n), slice(n, None)):
+                joint[node] -= 0.5 * ((away[:, own] @ matrix[own, own]) * away[:, own]).sum(axis=1)
+        return joint
+
+    @cached_property
+    def _precision(self) -> tuple[Floats, Floats]:
+        return self.population.precision(self.sds)
+
+
+def resample(weights: Floats, n_draws: int, *, rng: np.random.Generator) -> Indices:
+    """Systematic resampling: each index is drawn as often as its weight says, up to one."""
+    cumulated = np.cumsum(weights) / weights.sum()
+    cumulated[-1] = 1.0
+    return np.searchsorted(cumulated, (np.arange(n_draws) + rng.random()) / n_draws)
+
+
+def condition(population: Population, quadratic: Quadratic, sds: Floats) -> Conditional:
+    """The quadratic and the population together, for spreads of shape (..., n_spreads)."""
+    n, size = 2 * population.n_subjects, quadratic.point.size
+    precision, log_determinant = population.precision(sds)
+    # The groups' standard deviations have no population; their prior is in the quadratic.
+    whole = quadratic.curvature + _RIDGE * np.eye(size) + np.zeros((*sds.shape[:-1], 1, 1))
+    whole[..., :n, :n] += precision
+    shift = precision @ population.mean
+    pull = np.zeros((*sds.shape[:-1], size)) + quadratic.curvature @ quadratic.point + quadratic.gradient
+    pull[..., :n] += shift
+    factor = np.linalg.cholesky(whole)
+    half = np.linalg.solve(factor, pull[..., None])
+    mean = np.linalg.solve(np.swapaxes(factor, -1, -2), half)[..., 0]
+    log_diagonal = np.log(np.diagonal(factor, axis1=-2, axis2=-1)).sum(axis=-1)
+    evidence = 0.5 * ((half**2).sum(axis=(-1, -2)) - log_determinant - shift @ population.mean) - log_diagonal
+    return Conditional(mean, factor, evidence)
+
+
+def find_likeliest(population: Population, quadratic: Quadratic) -> Floats:
+    """Logarithms of the standard deviations at their mode, shape (n_spreads,)."""
+
+    def descend(log_sds: Floats) -> float:
+        kept = np.clip(log_sds, *_SPREADS)
+        evidence = condition(population, quadratic, np.exp(kept)).evidence
+        return -float(_log_density(population, kept, evidence)) + float(np.abs(log_sds - kept).sum())
+
+    start = np.log([START_SCALE * spread.scale for spread in population.all_spreads])
+    found = minimize(descend, start, method="Nelder-Mead", options={"xatol": 0.01, "fatol": 0.01})
+    return np.clip(np.asarray(found.x, dtype=np.float64), *_SPREADS)
+
+
+def integrate(population: Population, quadratic: Quadratic, *, rng: np.random.Generator) -> Nodes:
+    """Weigh quasi-random points around the mode of the spreads' logarithms, moved to where the weight is."""
+    centre = find_likeliest(population, quadratic)
+    width = _widths(population, quadratic, centre)
+    nodes = _weigh(population, quadratic, centre, width, rng=rng)
+    for _ in range(_MOVES):
+        if nodes.effective_share > _GOOD_NODE_SHARE:
+            break
+        log_sds = np.log(nodes.sds)
+        centre = nodes.weights @ log_sds
+        away = log_sds - centre
+        values, vectors = np.linalg.eigh((away * nodes.weights[:, None]).T @ away)
+        width = (vectors * np.sqrt(np.clip(values, 0.01, None))) @ vectors.T
+        moved = _weigh(population, quadratic, centre, width, rng=rng)
+        nodes = max(nodes, moved, key=lambda found: found.effective_share)
+    return nodes
+
+
+def _weigh(
+    population: Population, quadratic: Quadratic, centre: Floats, width: Floats, *, rng: np.random.Generator
+) -> Nodes:
+    """Importance weights of points of a Student t around a centre, `width` the symmetric root of its shape."""
+    # More dimensions ask for more points, larger matrices leave room for fewer.
+    n_nodes = 2 ** int(np.clip(np.log2(_ROOM / quadratic.point.size**2), 6, min(5 + centre.size, 9)))
+    uniform = np.clip(qmc.Sobol(centre.size + 1, rng=rng).random(n_nodes), 1e-9, 1 - 1e-9)
+    stretch = np.sqrt(chi2.ppf(uniform[:, :1], _TAIL) / _TAIL)
+    nodes = np.clip(centre + (norm.ppf(uniform[:, 1:]) / stretch) @ width, *_SPREADS)
+    conditional = condition(population, quadratic, np.exp(nodes))
+    proposal = multivariate_t(loc=centre, shape=width @ width, df=_TAIL).logpdf(nodes)
+    log_weights = _log_density(population, nodes, conditional.evidence) - proposal
+    return Nodes(population, np.exp(nodes), log_weights, conditional)
+
+
+def _widths(population: Population, quadratic: Quadratic, centre: Floats) -> Floats:
+    """Symmetric root of the inverse curvature of the spreads' log density at its mode."""
+    moves = 0.1 * np.eye(centre.size)
+    corners = np.array([[[centre + a * i + b * j for j in moves] for i in moves] for a, b in _CORNERS])
+    density = _log_density(population, corners, condition(population, quadratic, np.exp(corners)).evidence)
+    curvature = -(density[0] - density[1] - density[2] + density[3]) / (4 * 0.1**2)
+    values, vectors = np.linalg.eigh((curvature + curvature.T) / 2)
+    widths: Floats = (vectors / np.sqrt(np.clip(values, 0.2, None))) @ vectors.T
+    return widths
+
+
+def _log_density(population: Population, log_sds: Floats, evidence: Floats) -> Floats:
+    """Log density of the logarithms of the spreads, shape (...,)."""
+    relative = np.exp(log_sds) / np.array([spread.scale for spread in population.all_spreads])
+    density: Floats = evidence + (log_sds - 0.5 * relative**2).sum(axis=-1)
+    return density
