@@ -38,7 +38,7 @@ def time_gradient(trajectories: Trajectories, points: dict[str, float], *, group
         structure = build_structure(layout, SwitchingPriors())
         pilot = estimate_roughly(structure)
     likelihood = SwitchingLikelihood(layout, effects=pilot.effects, scores=pilot.scores)
-    table, slopes = structure.tabulate(np.append(pilot.parameters, np.zeros(len(structure.mean_kind))))
+    table, slopes = structure.tabulate(pilot.parameters)
     scales = structure.scales_of_groups(pilot.spread)
     likelihood.evaluate(table, slopes, scales)
     with clocked() as elapsed:

@@ -23,13 +23,20 @@ def resample_groups(n_groups: int, *, rng: np.random.Generator, n_resamples: int
     return rng.multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=n_resamples).astype(np.float64)
 
 
-def expand_tails(ci_prob: float, n_groups: int) -> tuple[float, float]:
+def expand_tails(ci_prob: float, n_groups: int, *, n_drawn: int) -> tuple[float, float]:
     """Probabilities at whose quantiles over resamples of groups an interval covers as often as it says.
 
-    Percentiles are too narrow with few groups: the variance of resamples is (G - 1) / G of what it should be, and a
-    normal quantile stands where one of Student's t with G - 1 degrees of freedom should.
+    Percentiles are too narrow with few groups: where G of G are drawn the variance of resamples is (G - 1) / G of what
+    it should be, and a normal quantile stands where one of Student's t with G - 1 degrees of freedom should.
+
+    Parameters
+    ----------
+    ci_prob : float
+        Probability of the interval.
+    n_groups, n_drawn : int
+        Groups there are, two or more, and groups drawn for a resample; drawing one less makes the variance right.
     """
-    reach = (n_groups / (n_groups - 1)) ** 0.5 * t.ppf((1 + ci_prob) / 2, n_groups - 1)
+    reach = (n_drawn / (n_groups - 1)) ** 0.5 * t.ppf((1 + ci_prob) / 2, n_groups - 1)
     return float(norm.cdf(-reach)), float(norm.cdf(reach))
 
 
@@ -68,7 +75,7 @@ def bound_means(
     n_groups = (counts > 0).sum(axis=0)
     for position in np.flatnonzero(n_groups >= FEW_GROUPS):
         drawn = means[:, position]
-        tails = expand_tails(ci_prob, int(n_groups[position]))
+        tails = expand_tails(ci_prob, int(n_groups[position]), n_drawn=int(n_groups[position]))
         lower[position], upper[position] = np.quantile(drawn[~np.isnan(drawn)], tails)
     return mean, lower, upper, n.astype(np.int64)
 

@@ -47,8 +47,11 @@ def draw_hazards(evidence: Evidence) -> Figure | None:
     caption = (
         "Chance that a trace on one side is on the other in the next layer, without a recent switch. Top or left: by "
         f"the layer that is left, at the balance point. Other plot: by dH {MINUS} b, averaged over layers. Hazards are "
-        f"of each model and direction apart; bands: {evidence.level} intervals."
+        f"of each model and direction apart; bands: {evidence.level} intervals, for b that is uncertain too."
     )
+    outside = [evidence.short(key) for key in str(depth.attrs.get("outside", "")).split(", ") if key]
+    if outside:
+        caption += f" Extrapolated at b, which lies outside the dH of the traces: {listing(outside)}."
     keys = tuple(Key(_key(css), words) for words, css in SIDES.values())
     return Figure(
         "hazards", _title(evidence), alt, panels, tuple(data), caption=caption, grid="multiples", keys=keys

@@ -102,7 +102,8 @@ def tabulate_verdicts(evidence: Evidence) -> Table | None:
     head = ["Model", *(part for words in MEASURES.values() for part in (f"{words} near balance", "p", "Peak at dH"))]
     caption = (
         f"Verdicts by rule; p: contrast with both sides, by flipping signs of groups{_size(evidence, tests)}; peak: of "
-        "this contrast as its centre moves, for all models from b"
+        "this contrast in standard errors as its centre moves, for all models from b, where sign flips seldom make one "
+        "as high at any centre"
     )
     return Table.of(caption, [*head, "Told from total entropy"], rows)
 

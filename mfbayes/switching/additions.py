@@ -8,11 +8,13 @@ import xarray as xr
 
 from mfbayes import names
 from mfbayes.errors import InputError
+from mfbayes.estimates.draws import stack_draws
 from mfbayes.estimates.notes import append_notes
-from mfbayes.switching.comparison import compare_switching
+from mfbayes.switching.comparison import compare_switching, note_weights
 from mfbayes.switching.crossings import check_crossings
 from mfbayes.switching.estimates import describe_switching
-from mfbayes.switching.fit import fit_switching
+from mfbayes.switching.fit import SwitchingFit, fit_switching
+from mfbayes.switching.points import carry_points
 from mfbayes.switching.replication import check_replicates
 from mfbayes.trajectories import Trajectories, join_traces
 
@@ -45,20 +47,28 @@ def add_switching_estimates(
     groups : bool, optional
         Whether groups have effects; by default where traces times layers are at most 300,000.
     compare : bool
-        Also compare versions of the model on groups left out, which takes three more fits.
+        Also compare versions of the model on groups left out, which takes three more fits and needs effects of groups.
     progress : bool
         Show a progress bar on stderr, where that is a terminal.
 
     Notes
     -----
-    Subjects without a balance point take no part. Estimates of a fit that did not pass the gate of
-    convergence are there with `status` "not-converged", to be looked into and not to be used.
+    Hazards and effects carry the uncertainty of the balance points, as far as `mfbayes.switching.points` says; checks
+    and comparisons take these at their medians. Subjects whose choices are all of one side have no balance point and
+    take no part. Those whose balance point lies outside the dH of their traces are named in a note, and in the
+    attribute `outside` of hazards and effects. Estimates of a fit that did not pass the gate of convergence are there
+    with `status` "not-converged", to be looked into and not to be used.
     """
     ci_prob, seed = float(tree.attrs["ci_prob"]), int(tree.attrs["seed"])
     points = tree["estimates/balance_points"].to_dataset()
-    known = points["status"].to_numpy() != "one-sided"
+    # Of a fit that did not converge, too: its status says only that.
+    both_sides = (points["n_text"].to_numpy() > 0) & (points["n_image"].to_numpy() > 0)
     medians = dict(
-        zip(points[names.SUBJECT].to_numpy()[known].tolist(), points["median"].to_numpy()[known].tolist(), strict=True)
+        zip(
+            points[names.SUBJECT].to_numpy()[both_sides].tolist(),
+            points["median"].to_numpy()[both_sides].tolist(),
+            strict=True,
+        )
     )
     notes = []
     try:
@@ -72,21 +82,48 @@ def add_switching_estimates(
     status = "ok" if fit.sample.passed else "not-converged"
     if not with_groups:
         notes.append(
-            f"Hazards of switching have no effects of groups: there are more than {MAX_STEPS:,} steps between layers. "
-            "Their intervals are too narrow."
+            "Hazards of switching have no effects of groups"
+            + (f": there are more than {MAX_STEPS:,} steps between layers. " if groups is None else ". ")
+            + "Their intervals are too narrow."
         )
     if not fit.sample.passed:
         notes.append("The model of switching did not converge; its estimates cannot be used.")
+    outside = _find_outside(fit)
+    if outside:
+        notes.append(
+            f"Hazards of switching: the balance point of {', '.join(outside)} lies outside the dH of the traces, so "
+            "hazards at it and effects of distance are extrapolated."
+        )
     rng = np.random.default_rng(seed)
-    estimates = describe_switching(fit, ci_prob=ci_prob)
+    draws = stack_draws(tree["posterior"].to_dataset(), "balance_point")
+    by_subject = dict(zip(points[names.SUBJECT].to_numpy().tolist(), draws, strict=True))
+    described = describe_switching(carry_points(fit, by_subject, rng=rng), ci_prob=ci_prob)
+    estimates = {name: each.assign_attrs(outside=", ".join(outside)) for name, each in described.items()}
     if with_groups:
         estimates["predictive_checks"] = check_replicates(fit, rng=rng, ci_prob=ci_prob)
     estimates["missing_at_random"] = check_crossings(fit, rng=rng, ci_prob=ci_prob)
-    if compare:
-        estimates["switching_comparison"] = compare_switching(trajectories, medians, fitted=fit, seed=seed)
+    if compare and with_groups:
+        compared = compare_switching(trajectories, medians, fitted=fit, seed=seed)
+        estimates["switching_comparison"] = compared
+        notes += note_weights(compared)
+    elif compare:
+        notes.append(
+            "Versions of the hazard model were not compared: that is done on groups left out, and this one has no "
+            "effects of groups."
+        )
     for name, estimate in estimates.items():
         tree[f"estimates/{name}"] = xr.DataTree(dataset=estimate.assign_attrs(status=status))
     append_notes(tree, notes)
+
+
+def _find_outside(fit: SwitchingFit) -> tuple[str, ...]:
+    """Subjects whose balance point lies outside the dH of their traces."""
+    found = []
+    for code, subject in enumerate(fit.layout.subjects):
+        own = fit.x[fit.pairs.trajectories.subject == code]
+        if not own.min(initial=np.inf) <= 0 <= own.max(initial=-np.inf):
+            found.append(subject)
+    return tuple(found)
 
 
 def _is_small(trajectories: Trajectories) -> bool:

@@ -46,6 +46,10 @@ class SwitchingFit:
         As the likelihood read them.
     structure : Structure
         Labels and linear maps.
+    priors : SwitchingPriors
+        Scales of the priors.
+    n_bins : int
+        Bins a subject, without effects of groups.
     sample : Sample
         Draws of `hazards` and `spread`, and whether they can be trusted.
     """
@@ -54,6 +58,8 @@ class SwitchingFit:
     x: Floats
     layout: Layout
     structure: Structure
+    priors: SwitchingPriors
+    n_bins: int
     sample: Sample
 
     @cached_property
@@ -91,7 +97,8 @@ def fit_switching(
     trajectories : Trajectories
         Traces joined with their trials; controls are left out.
     points : mapping of str to float
-        Balance point of every subject by its label, the posterior's median.
+        Balance point of every subject by its label, the posterior's median; `mfbayes.switching.points` carries its
+        uncertainty into the draws.
     groups : bool
         Whether groups have effects. Without, pairs are gathered into bins: much faster, and overconfident.
     terms : sequence of {"x", "distance", "H_text", "H_image"}
@@ -117,16 +124,19 @@ def fit_switching(
     layout = lay_out_pairs(pairs, x, terms=terms, groups=groups, n_bins=n_bins)
     if layout.has_groups and len(layout.groups) < 2:
         raise InputError("Expected traces of two groups or more, to tell groups apart; use groups=False with one.")
+    scales = priors or SwitchingPriors()
     drawn = sample(
-        switching_model(layout, priors=priors),
+        switching_model(layout, priors=scales),
         keep=GATED,
         gate=GATED,
         seed=seed,
         progress=progress,
         attempts=attempts,
     )
-    structure = build_structure(layout, priors or SwitchingPriors())
-    return SwitchingFit(pairs=pairs, x=x, layout=layout, structure=structure, sample=drawn)
+    structure = build_structure(layout, scales)
+    return SwitchingFit(
+        pairs=pairs, x=x, layout=layout, structure=structure, priors=scales, n_bins=n_bins, sample=drawn
+    )
 
 
 def _unpack(structure: Structure, draws: xr.Dataset) -> xr.Dataset:

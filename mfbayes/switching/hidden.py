@@ -12,6 +12,9 @@ neither answer free for every subject and layer. As m is positive, the sides can
 
 A top-1 token that is one of the two answers is the one that the sign of the logit difference tells already.
 Whether it is text or image is therefore not counted as evidence a second time: only whether it is neither is.
+
+Groups have no effects here: given the parameters, traces are independent. `mfbayes.switching.hidden_influence` widens
+what is reported for that.
 """
 
 from dataclasses import dataclass
@@ -26,6 +29,7 @@ from pytensor.tensor.variable import TensorVariable
 from mfbayes import names
 from mfbayes.switching.hidden_codes import Coded
 from mfbayes.switching.hidden_operator import hidden_likelihood
+from mfbayes.switching.priors import check_priors
 
 type Floats = NDArray[np.float64]
 type Tensor = TensorVariable[Any, Any]
@@ -46,6 +50,12 @@ class HiddenPriors:
 
     Every standard deviation of a population is log-normal around its `_sd`, with a spread of `sd_spread`:
     it stays off zero, where effects written around their mean would be hard to sample.
+
+    Raises
+    ------
+    InputError
+        For a standard deviation, a spread, a shape or a rate that is not a finite number above zero, or a mean that is
+        not finite.
     """
 
     log_location_mean_sd: float = 1.0
@@ -68,6 +78,9 @@ class HiddenPriors:
     start_mean_sd: float = 1.5
     start_sd: float = 0.7
     sd_spread: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_priors(self, means=("log_scale_mean", "other_mean", "hazard_mean"))
 
 
 def hidden_switching_model(coded: Coded, *, n_knots: int = 8, priors: HiddenPriors | None = None) -> pm.Model:

@@ -15,6 +15,7 @@ from mfbayes.estimates.draws import tails, thin
 from mfbayes.switching.forward import smooth
 from mfbayes.switching.hidden import COVARIATE, DIRECTION
 from mfbayes.switching.hidden_codes import Coded
+from mfbayes.switching.hidden_influence import Influence, widen
 from mfbayes.switching.hidden_tables import CENTRE, SMOOTH, Parameters, place_knots, tabulate
 from mfbayes.traces import count_oscillations
 from mfbayes.trajectories import Trajectories
@@ -29,7 +30,9 @@ _SMOOTHED_DRAWS = 100
 _X = np.linspace(-2, 2, 41)
 
 
-def describe_hazards(posterior: xr.Dataset, coded: Coded, *, ci_prob: float) -> tuple[xr.Dataset, xr.Dataset]:
+def describe_hazards(
+    posterior: xr.Dataset, coded: Coded, *, ci_prob: float, influence: Influence | None = None
+) -> tuple[xr.Dataset, xr.Dataset]:
     """Probability of leaving a side, by depth at x = 0, and by x halfway through the layers.
 
     Parameters
@@ -40,6 +43,8 @@ def describe_hazards(posterior: xr.Dataset, coded: Coded, *, ci_prob: float) -> 
         Trajectories in codes.
     ci_prob : float
         Probability of the intervals.
+    influence : Influence, optional
+        Of groups, for which intervals are widened.
 
     Returns
     -------
@@ -48,21 +53,30 @@ def describe_hazards(posterior: xr.Dataset, coded: Coded, *, ci_prob: float) -> 
     by_distance : Dataset
         The same over (direction, subject, x).
     """
-    hazard, effect = _stack(posterior, "hazard"), _stack(posterior, "effect")
-    knots = place_knots(coded.n_layers, hazard.shape[2])
-    bend = np.sqrt(_X**2 + SMOOTH) - CENTRE
-    at_balance = np.einsum("slk,dskn->dsln", knots, hazard) - effect[:, :, None, 1] * (SMOOTH**0.5 - CENTRE)
+    drawn = _combine(coded, {name: _stack(posterior, name) for name in ("hazard", "effect")})
+    if influence is not None:
+        groups, traces = (_combine(coded, each) for each in influence)
+        drawn = [widen(d, groups=g, traces=t) for d, g, t in zip(drawn, groups, traces, strict=True)]
+    at_balance, by_x = (expit(each) for each in drawn)
     beyond = np.arange(1, coded.deepest) >= coded.n_layers[:, None]
-    depth = np.where(beyond[None, :, :, None], np.nan, expit(at_balance))
-    middle = place_knots(np.array([2]), hazard.shape[2])[0, 0]
-    level = np.einsum("k,dskn->dsn", middle, hazard)[:, :, None]
-    by_x = expit(level + effect[:, :, None, 0] * _X[:, None] - effect[:, :, None, 1] * bend[:, None])
+    depth = np.where(beyond[None, :, :, None], np.nan, at_balance)
     own = {name: posterior[name] for name in (DIRECTION, names.SUBJECT)}
     layers = {**own, names.LAYER: np.arange(1, coded.deepest)}
     return _bundle(depth, layers, ci_prob), _bundle(by_x, {**own, "x": _X}, ci_prob)
 
 
-def describe_effects(posterior: xr.Dataset, *, ci_prob: float) -> xr.Dataset:
+def _combine(coded: Coded, of: Mapping[str, Floats]) -> list[Floats]:
+    """Log-odds of leaving a side by layer at x = 0, and by x halfway: linear in the draws, or influences, of both."""
+    hazard, effect = of["hazard"], of["effect"]
+    knots = place_knots(coded.n_layers, hazard.shape[2])
+    bend = np.sqrt(_X**2 + SMOOTH) - CENTRE
+    by_depth = np.einsum("slk,dskn->dsln", knots, hazard) - effect[:, :, None, 1] * (SMOOTH**0.5 - CENTRE)
+    middle = place_knots(np.array([2]), hazard.shape[2])[0, 0]
+    level = np.einsum("k,dskn->dsn", middle, hazard)[:, :, None]
+    return [by_depth, level + effect[:, :, None, 0] * _X[:, None] - effect[:, :, None, 1] * bend[:, None]]
+
+
+def describe_effects(posterior: xr.Dataset, *, ci_prob: float, influence: Influence | None = None) -> xr.Dataset:
     """Effects of x and of distance on the log-odds of switching, of each subject and on average.
 
     Parameters
@@ -71,6 +85,8 @@ def describe_effects(posterior: xr.Dataset, *, ci_prob: float) -> xr.Dataset:
         Draws of the hidden model.
     ci_prob : float
         Probability of the intervals.
+    influence : Influence, optional
+        Of groups, for which intervals are widened.
 
     Returns
     -------
@@ -80,12 +96,18 @@ def describe_effects(posterior: xr.Dataset, *, ci_prob: float) -> xr.Dataset:
         more often near the balance point.
     """
     own = {name: posterior[name] for name in (DIRECTION, names.SUBJECT, COVARIATE)}
-    effect = _stack(posterior, "effect")
+    effect, shared = (_widen(posterior, name, influence) for name in ("effect", "effect_mean"))
     found = _bundle(effect, own, ci_prob).assign(p_positive=(tuple(own), (effect > 0).mean(axis=-1)))
-    shared = _stack(posterior, "effect_mean")
     of_all = {name: own[name] for name in (DIRECTION, COVARIATE)}
     summary = _bundle(shared, of_all, ci_prob).assign(p_positive=(tuple(of_all), (shared > 0).mean(axis=-1)))
     return xr.merge([found, summary.rename({str(name): f"mean_{name}" for name in summary})]).assign_attrs(found.attrs)
+
+
+def _widen(posterior: xr.Dataset, name: str, influence: Influence | None) -> Floats:
+    draws = _stack(posterior, name)
+    if influence is None:
+        return draws
+    return widen(draws, groups=influence.groups[name], traces=influence.traces[name])
 
 
 def smooth_draws(

@@ -9,6 +9,7 @@ from mfbayes.sampling import Effort, sample
 from mfbayes.switching.hidden import PARAMETERS, POPULATION, HiddenPriors, hidden_switching_model
 from mfbayes.switching.hidden_codes import encode
 from mfbayes.switching.hidden_estimates import describe_effects, describe_hazards, describe_sides
+from mfbayes.switching.hidden_influence import measure_influence
 from mfbayes.trajectories import Trajectories
 
 # The gate judges well over a thousand elements at size: so many draws keep the worst of them below its bound.
@@ -32,6 +33,10 @@ def fit_hidden(
     attempts: Sequence[Effort] = HIDDEN_ATTEMPTS,
 ) -> xr.DataTree:
     """Fit the hidden model to the traces of conflict items.
+
+    The model has no effects of groups. Intervals of hazards and effects are widened for the influence of groups
+    (`mfbayes.switching.hidden_influence`), with the attribute `groups` "widened", or "none" where all traces are of one
+    group and they are too narrow if there are others. Draws in `/posterior` are as the model has them.
 
     Parameters
     ----------
@@ -78,14 +83,18 @@ def fit_hidden(
     posterior = drawn.posterior
     b = np.array([points[label] for label in conflicts.subjects])
     x = conflicts.uncertainty - b[conflicts.subject]
-    by_depth, by_distance = describe_hazards(posterior, coded, ci_prob=ci_prob)
+    influence = measure_influence(posterior, coded, conflicts.group) if np.ptp(conflicts.group) else None
+    said = {"groups": "none" if influence is None else "widened"}
+    by_depth, by_distance = (
+        each.assign_attrs(said) for each in describe_hazards(posterior, coded, ci_prob=ci_prob, influence=influence)
+    )
     switches, occupancy = describe_sides(
         posterior, coded, conflicts, x, ci_prob=ci_prob, rng=np.random.default_rng(seed)
     )
     estimates = {
         "hidden_hazard_by_depth": by_depth,
         "hidden_hazard_by_distance": by_distance,
-        "hidden_effects": describe_effects(posterior, ci_prob=ci_prob),
+        "hidden_effects": describe_effects(posterior, ci_prob=ci_prob, influence=influence).assign_attrs(said),
         "hidden_switches": switches,
         "hidden_occupancy": occupancy,
     }

@@ -56,6 +56,7 @@ def simulate_hidden(
     n_traces: int,
     rng: np.random.Generator,
     n_groups: int = 40,
+    group_sd: float = 0.0,
 ) -> tuple[Trajectories, dict[str, float], NDArray[np.bool_]]:
     """Draw layer traces from the hidden model, with balance points at zero.
 
@@ -67,6 +68,8 @@ def simulate_hidden(
         Depth of each subject's model.
     n_traces, n_groups : int
         Traces of each subject, and the groups that they are spread over.
+    group_sd : float
+        Standard deviation of what a group adds to the log-odds of leaving either side, in all subjects.
     rng : numpy.random.Generator
         Randomness.
 
@@ -94,6 +97,9 @@ def simulate_hidden(
     steps = np.einsum("slk,dsk->dsl", place_knots(depths, truth.hazard.shape[2]), truth.hazard)
     effect = truth.effect[:, subject]
     level = effect[:, :, 0] * x - effect[:, :, 1] * (np.sqrt(x**2 + SMOOTH) - CENTRE)
+    group = np.tile(np.arange(n_traces) % n_groups, n)
+    # Of a generator of their own, so that all else is as without them.
+    level = level + group_sd * rng.spawn(1)[0].standard_normal((2, n_groups))[:, group]
     is_text = np.zeros((subject.size, deepest), dtype=bool)
     is_text[:, 0] = rng.random(x.size) < expit(truth.start[subject, 0] + truth.start[subject, 1] * x)
     for layer in range(1, deepest):
@@ -117,7 +123,7 @@ def simulate_hidden(
         groups=tuple(f"g{group:04d}" for group in range(n_groups)),
         items=np.array([f"item-{row % n_traces:05d}" for row in range(subject.size)], dtype=object),
         subject=subject,
-        group=np.tile(np.arange(n_traces) % n_groups, n),
+        group=group,
         n_layers=depths,
         uncertainty=x,
         h_text=H_text,

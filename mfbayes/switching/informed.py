@@ -44,7 +44,7 @@ def inform(structure: Structure, pilot: Estimates) -> Coordinates:
     to_data = structure.map[: structure.n_data]
     told = to_data.T @ pilot.information @ to_data
     # Slope of the approximation where all parts are zero.
-    away = pilot.parameters - structure.centre[: structure.n_data]
+    away = (pilot.parameters - structure.centre)[: structure.n_data]
     pull = to_data.T @ (pilot.gradient + pilot.information @ away)
     sd = structure.find_sds(pilot.spread)
     # In units of the prior the matrix is well conditioned, and a part that is not told of stays as it was.

@@ -5,8 +5,8 @@ A pair that leaves side d of subject s at a place (layer and age) has
 .. math:: \operatorname{logit} h = table_{d,s,place} + slopes_{d,s} \cdot terms + e_{d,cell}
 
 where the effects of the cells of a group, e = u + v, are integrated out by Laplace's method for each side (see
-`mfbayes.marginal.kernel`), or are zero. Across a gap the chain over (side, age) is summed out exactly, at the
-estimates of the effects that the adjacent pairs give.
+`mfbayes.marginal.kernel`), or are zero. Across a gap the chain over (side, age) is summed over its paths from the
+observed side and age to the side at the end, at the estimates of the effects that the adjacent pairs give.
 """
 
 import math

@@ -7,10 +7,12 @@ other at the next with
     \operatorname{logit} h = \mu_d + U_{ds} + A_d(t_{ls}) + V_{dls} + \beta_{ds} x
     - \gamma_{ds} (\sqrt{x^2 + .01} - .5) + \rho^1_{ds} 1[1] + \rho^2_{ds} 1[2] + u_{dg} + v_{dgs}
 
-where d is the side that is left, x = dH - b_s, and 1[k] says that it switched k layers ago. A is a random walk over
-relative depth t, on knots that models of every depth share, V what a subject's layer has of its own; U, beta,
-gamma and rho are normal over subjects. Effects of groups are integrated out by Laplace's method; gaps are summed out
-exactly (at the effects that a pilot estimates). b stands at its posterior median.
+where d is the side that is left, x = dH - b_s, and 1[k] says that its last observed switch was k layers ago. A is a
+random walk over relative depth t, on knots that models of every depth share, V what a subject's layer has of its own;
+U, beta, gamma and rho are normal over subjects. Effects of groups are integrated out by Laplace's method. Between two
+committed layers with layers of neither answer between them every path is summed, at the effects of groups that a pilot
+estimates; ages there count the path's own switches, and are the observed ones again where it is committed again
+(`mfbayes.switching.pairs`). b stands at its posterior median.
 """
 
 from typing import Final

@@ -2,9 +2,14 @@
 
 Every layer whose top reading is one of the two answers is committed. Two committed layers in order are a pair; where
 they are neighbours the side either switched or stayed, and where layers of neither answer lie between (a gap) the
-sides passed there are unknown. A pair starts with an age: the layers since the last *observed* switch. After a gap
-that ends on the other side the next pair starts as just switched. So the age is a function of what was observed, and
-given the observed past each pair's probability is its own: pairs are conditionally independent.
+sides passed there are unknown. A pair starts with an age: the layers since the last *observed* switch, those of gaps
+counted too. A gap that ends on the other side is a switch at its end, and one that ends on the same side is none,
+whatever went on inside. So the age is a function of what was observed: the model is driven by observations, and given
+the observed past each pair has a probability of its own, whose product over the pairs is the trace's.
+
+Within a gap the path goes on unseen: from the side and the observed age at its start, by the same hazards, an unseen
+switch makes it just switched, and all such paths are summed. At the end of the gap its age is the observed one again.
+`mfbayes.switching.paths` draws traces by this rule.
 """
 
 from dataclasses import dataclass

@@ -1,6 +1,7 @@
-"""Pilot estimates of hazards: a quick, rough fit that places the sampler's coordinates and nothing else.
+"""Pilot estimates of hazards: a quick, rough fit that places the sampler's coordinates.
 
-Only the effects of groups at which gaps are crossed come from here; see `mfbayes.switching.kernel`.
+Of the estimates, the effects of groups at which gaps are crossed come from here (`mfbayes.switching.kernel`), and how
+far hazards move with the balance points (`mfbayes.switching.points`).
 """
 
 from dataclasses import dataclass
@@ -28,8 +29,8 @@ class Estimates:
 
     Attributes
     ----------
-    parameters : ndarray, shape (n_data,)
-        Levels and coefficients, in the order of the structure's parameters.
+    parameters : ndarray, shape (n_parameters,)
+        Levels, coefficients and means, in the order of the structure's parameters.
     gradient : ndarray, shape (n_data,)
         Slope of the log-likelihood there, effects of groups at their modes.
     information : ndarray, shape (n_data, n_data)
@@ -77,8 +78,8 @@ def estimate_roughly(structure: Structure) -> Estimates:
     effects = np.zeros(rows.cell_group.size)
     for _ in range(_ROUNDS):
         before = spread
-        parameters = structure.centre[: structure.n_data] + to_data @ parts
-        eta = rows.design @ parameters
+        parameters = structure.centre + structure.map @ parts
+        eta = rows.design @ parameters[: structure.n_data]
         if layout.has_groups:
             for _ in range(3):
                 effects = effects + _step_effects(rows, eta, effects, structure, spread)

@@ -1,7 +1,7 @@
 """Posterior predictive checks: whether the hazard model makes traces like those that were seen.
 
 Every replicate starts each trace on the side and at the layer of its first commitment, in new groups, and reads
-neither answer where the observed trace did.
+neither answer where the observed trace did; `mfbayes.switching.paths` has the rule.
 """
 
 import numba as nb
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mfbayes import names
 from mfbayes.switching.fit import SIDE, SwitchingFit
 from mfbayes.switching.pairs import AGES, OLD, find_sides
+from mfbayes.switching.paths import draw_paths
 from mfbayes.switching.structure import EFFECT, GROUP_SDS, LEVEL
 
 type Floats = NDArray[np.float64]
@@ -48,6 +49,8 @@ def check_replicates(
     """
     of, used = fit.pairs.trajectories, np.unique(fit.pairs.trace)
     observed_side = find_sides(of.state[used])
+    committed = observed_side >= 0
+    start = observed_side[np.arange(len(used)), committed.argmax(axis=1)]
     subject, group = of.subject[used], of.group[used]
     n_subjects, depth = len(of.subjects), of.n_layers[of.subject[used]]
     posterior = fit.posterior.stack(draw_of=("chain", "draw"))
@@ -67,7 +70,7 @@ def check_replicates(
         by_age = np.zeros((2, n_subjects, len(AGES)))
         by_age[:, :, :OLD] = own[EFFECT].to_numpy()[:, :, values.shape[1] :]
         level = own[LEVEL].transpose(SIDE, names.SUBJECT, names.LAYER).to_numpy()
-        replicate = _walk(observed_side, subject, base, level, by_age, rng.random(observed_side.shape))
+        replicate = draw_paths(committed, start, subject=subject, base=base, level=level, by_age=by_age, rng=rng)
         measured.append(measure_switching(replicate, subject, group, depth, n_subjects=n_subjects))
     drawn = np.stack(measured)
     observed = measure_switching(observed_side, subject, group, depth, n_subjects=n_subjects)
@@ -121,30 +124,6 @@ def _compare(observed: Floats, drawn: Floats, *, subjects: tuple[str, ...], ci_p
         coords={names.SUBJECT: np.array(subjects, dtype=object), "measure": np.array(MEASURES, dtype=object)},
         attrs={"ci_prob": ci_prob, "n_replicates": len(drawn)},
     )
-
-
-@nb.njit(cache=True, nogil=True)
-def _walk(observed, subject, base, level, by_age, uniform):  # type: ignore[no-untyped-def]
-    """Replicate every trace from its first commitment on, silent where it was."""
-    out = np.full(observed.shape, -1)
-    for i in range(observed.shape[0]):
-        s, first = subject[i], 0
-        while observed[i, first] < 0:
-            first += 1
-        side, age = observed[i, first], OLD
-        out[i, first] = side
-        last = observed.shape[1] - 1
-        while observed[i, last] < 0:
-            last -= 1
-        for layer in range(first, last):
-            logit = base[side, i] + level[side, s, layer] + by_age[side, s, age]
-            if uniform[i, layer] < 1.0 / (1.0 + np.exp(-logit)):
-                side, age = 1 - side, 0
-            else:
-                age = min(age + 1, OLD)
-            if observed[i, layer + 1] >= 0:
-                out[i, layer + 1] = side
-    return out
 
 
 @nb.njit(cache=True, nogil=True)

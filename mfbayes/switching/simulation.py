@@ -6,9 +6,10 @@ With x = dH - b and d the side that is left, a trace of subject s in group g swi
     \operatorname{logit} h = \mu_d + \alpha_d (t - .5) + U_{ds} + V_{dls} + \beta_{ds} x
     - \gamma_{ds} (\sqrt{x^2 + .01} - .5) + \rho_1 1[1] + \rho_2 1[2] + u_{dg} + v_{dgs}
 
-where t in [0, 1] is relative depth, 1[k] says that it switched k layers ago, and coefficients differ between subjects
-by `subject_sd`. It commits first at a layer drawn from a geometric distribution; later layers read neither answer at
-random.
+where t in [0, 1] is relative depth, 1[k] says that its last observed switch was k layers ago, and coefficients differ
+between subjects by `subject_sd`. It commits first at a layer drawn from a geometric distribution, to either side alike;
+later layers read neither answer at random, and across them it goes by the rule of `mfbayes.switching.paths`, which is
+the model's.
 """
 
 from dataclasses import dataclass
@@ -16,11 +17,11 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
-from scipy.special import expit
 
 from mfbayes import names
 from mfbayes.errors import InputError
 from mfbayes.switching.pairs import AGES, OLD, SIDES
+from mfbayes.switching.paths import draw_paths
 from mfbayes.switching.terms import measure_closeness
 from mfbayes.trajectories import Trajectories
 
@@ -121,7 +122,11 @@ def simulate_switching(
     dH = 2 * (H_text - H_image) / (H_text + H_image)
     x = dH - np.array(list(points.values()))[subject]
     base = beta[:, subject] * x + gamma[:, subject] * measure_closeness(x) + effect[:, group, subject]
-    state = _walk(process, base, level[:, subject], np.array(n_layers)[subject], rng)
+    by_age = np.tile([*process.by_age, 0.0], (2, n_subjects, 1))
+    committed = _commit(process, np.array(n_layers)[subject], deepest, rng)
+    start: Indices = rng.integers(0, 2, size=(n,))
+    side = draw_paths(committed, start, subject=subject, base=base, level=level, by_age=by_age, rng=rng)
+    state = np.where(committed, _CODES[side], names.STATE_CODES[names.OTHER]).astype(np.int8)
     trajectories = Trajectories(
         subjects=subjects,
         subject_model=subjects,
@@ -166,23 +171,9 @@ def _draw_levels(process: Hazards, n_layers: tuple[int, ...], rng: np.random.Gen
     return level
 
 
-def _walk(
-    process: Hazards, base: Floats, level: Floats, depth: NDArray[np.int64], rng: np.random.Generator
-) -> NDArray[np.int8]:
-    """States of every trace, layer by layer."""
-    n, steps = base.shape[1], level.shape[2]
-    rows, age, by_age = np.arange(n), np.full(n, OLD), np.append(process.by_age, 0.0)
-    side: Indices = rng.integers(0, 2, size=(n,))
-    sides = np.empty((n, steps + 1), dtype=np.int64)
-    sides[:, 0] = side
-    for t in range(steps):
-        switch: NDArray[np.bool_] = rng.random(n) < expit(base[side, rows] + level[side, rows, t] + by_age[age])
-        side = np.where(switch, 1 - side, side)
-        age = np.where(switch, 0, np.minimum(age + 1, OLD))
-        sides[:, t + 1] = side
-    first: Indices = rng.geometric(1 / (1 + process.start_layer), size=(n,)) - 1
-    dropped = np.less(rng.random(sides.shape), process.other_share)
-    layers = np.arange(steps + 1)
-    state: NDArray[np.int8] = _CODES[sides]
-    state[(layers < first[:, None]) | dropped | (layers >= depth[:, None])] = names.STATE_CODES[names.OTHER]
-    return state
+def _commit(process: Hazards, depth: Indices, n_layers: int, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Layers of every trace that read one of the answers."""
+    layers = np.arange(n_layers)
+    first: Indices = rng.geometric(1 / (1 + process.start_layer), size=depth.shape) - 1
+    spoken: NDArray[np.bool_] = rng.random((depth.size, n_layers)) >= process.other_share
+    return spoken & (layers >= first[:, None]) & (layers < depth[:, None])

@@ -5,8 +5,9 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from mfbayes import names
+from mfbayes.clusters import FEW_GROUPS
 from mfbayes.vacillation.measures import CLAIMS, COMMITTED
-from mfbayes.vacillation.regions import FEW_GROUPS, Tally, divide
+from mfbayes.vacillation.regions import Tally, divide
 from mfbayes.vacillation.summaries import POOLED, bound, pool_flags, pool_subjects
 
 type Floats = NDArray[np.float64]
@@ -37,9 +38,11 @@ def contrast_regions(tally: Tally, subjects: tuple[str, ...], *, ci_prob: float)
     n = counts[:, 0].round().astype(np.int64)
     usable = np.broadcast_to(judge_cells(n, tally.n_groups[COMMITTED][:, :3])[:, None], contrasts.shape[:3])
     # A subject with a region that many draws leave empty is not pooled, since it has no interval of its own.
-    usable = usable & np.isfinite(bound(contrasts, ci_prob=ci_prob)[1])
+    usable = usable & np.isfinite(bound(contrasts, ci_prob=ci_prob, n_groups=tally.n_resampled)[1])
     pooled = pool_subjects(contrasts, usable)
-    mean, lower, upper, probability = bound(pooled, ci_prob=ci_prob, usable=pool_flags(usable))
+    mean, lower, upper, probability = bound(
+        pooled, ci_prob=ci_prob, n_groups=tally.n_resampled, usable=pool_flags(usable)
+    )
     dims = (names.SUBJECT, "measure", "contrast")
     by_subject = np.vstack([n, n.sum(axis=0)])
     return xr.Dataset(

@@ -8,6 +8,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from mfbayes import names
+from mfbayes.clusters import FEW_GROUPS
 from mfbayes.errors import InputError
 from mfbayes.estimates.draws import labelled_posterior, stack_draws
 from mfbayes.estimates.notes import append_notes
@@ -19,7 +20,7 @@ from mfbayes.vacillation.means import describe_means, select_oscillations
 from mfbayes.vacillation.measures import measure_traces
 from mfbayes.vacillation.occupancy import describe_occupancy
 from mfbayes.vacillation.placebos import move_centre
-from mfbayes.vacillation.regions import FEW_GROUPS, redraw, tally_regions
+from mfbayes.vacillation.regions import redraw, tally_regions
 from mfbayes.vacillation.summaries import align
 from mfbayes.vacillation.total_entropy import FAILS, adjust_for_total_entropy
 from mfbayes.vacillation.verdicts import UNTOLD, judge_claim
@@ -56,7 +57,8 @@ def add_trace_estimates(tree: xr.DataTree, trials: pd.DataFrame, traces: Mapping
         return
     points = tree["estimates/balance_points"].to_dataset()
     place = [int(np.flatnonzero(points[names.SUBJECT].to_numpy() == subject)[0]) for subject in joined.subjects]
-    known = points["status"].to_numpy()[place] != "one-sided"
+    # By the choices themselves: the status of a fit that did not converge says only that.
+    known = ((points["n_text"] > 0) & (points["n_image"] > 0)).to_numpy()[place]
     draws = np.where(known[:, None], stack_draws(labelled_posterior(tree), "balance_point")[place], np.nan)
     estimates, more = describe_traces(
         joined,
@@ -101,7 +103,7 @@ def describe_traces(
     means = describe_means(tally, subjects, ci_prob=ci_prob)
     contrasts = contrast_regions(tally, subjects, ci_prob=ci_prob)
     flipped = flip_scores(trajectories, columns, centre, rng=rng)
-    placebos, peaks = move_centre(trajectories, columns, redraws, ci_prob=ci_prob)
+    placebos, peaks = move_centre(trajectories, columns, redraws, ci_prob=ci_prob, rng=rng)
     adjusted = adjust_for_total_entropy(tally, subjects, ci_prob=ci_prob)
     verdicts = judge_claim(contrasts, adjusted)
     estimates = {
@@ -132,7 +134,7 @@ def _note(
         groups = np.unique(trajectories.group[own]).size
         counts = {name: int(contrasts[f"n_{name}"].to_numpy()[i]) for name in ("text", "ambiguous", "image")}
         if np.isnan(centre[i]):
-            notes.append(f"{subject}: its balance point is not known, so its traces have no regions.")
+            notes.append(f"{subject}: its choices are all of one side, so it has no balance point and no regions.")
         elif groups < FEW_GROUPS:
             notes.append(
                 f"{subject}: its traces are of {groups} group{'s' * (groups != 1)}; intervals take {FEW_GROUPS}."

@@ -134,7 +134,7 @@ def _score(
     cells = np.bincount(region, minlength=3)
     groups = np.array([np.unique(group[region == place]).size for place in range(3)])
     usable = dict(zip((BALANCED, TEXT_SIDE, IMAGE_SIDE), judge_cells(cells[None], groups[None])[0], strict=False))
-    between, within, spread = _split_residuals(values, group, region, n_groups)
+    between, within, spread = split_residuals(values, group, region, n_groups)
     null = between[shuffled][group] + _redraw_within(within, region, n_nulls, rng)
     found = {}
     for contrast in TESTED:
@@ -149,10 +149,20 @@ def _score(
     return found
 
 
-def _split_residuals(
+def split_residuals(
     values: Floats, group: Indices, region: Indices, n_groups: int
 ) -> tuple[Floats, Floats, tuple[float, float]]:
-    """Residuals of groups (shrunk to the spread of their effects) and within groups, and both variances."""
+    """Residuals of groups (shrunk to the spread of their effects) and within groups, and both variances.
+
+    Parameters
+    ----------
+    values : ndarray, shape (n,)
+        A measure of traces.
+    group, region : ndarray of int, shape (n,)
+        Codes; of regions 0, 1 and 2.
+    n_groups : int
+        Number of groups.
+    """
     cells = np.bincount(region, minlength=3)
     residual = values - (np.bincount(region, weights=values, minlength=3) / np.maximum(cells, 1))[region]
     counts = np.bincount(group, minlength=n_groups)

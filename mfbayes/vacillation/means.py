@@ -5,8 +5,9 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from mfbayes import names
+from mfbayes.clusters import FEW_GROUPS
 from mfbayes.vacillation.measures import COMMITTED, MEASURES, NEVER, OSCILLATIONS, counter_of
-from mfbayes.vacillation.regions import AMBIGUOUS_REACH, FEW_GROUPS, REGIONS, Tally, divide
+from mfbayes.vacillation.regions import AMBIGUOUS_REACH, REGIONS, Tally, divide
 from mfbayes.vacillation.summaries import bound
 
 type Floats = NDArray[np.float64]
@@ -34,7 +35,7 @@ def describe_means(tally: Tally, subjects: tuple[str, ...], *, ci_prob: float) -
         means = divide(_by_region(tally.sums[measure]), counts).transpose(0, 2, 1)
         usable = _count_groups(tally, counter) >= FEW_GROUPS
         found["mean"][:, j], found["lower"][:, j], found["upper"][:, j], _ = bound(
-            means, ci_prob=ci_prob, usable=usable
+            means, ci_prob=ci_prob, n_groups=tally.n_resampled, usable=usable
         )
         n[:, j] = counts[:, 0].round().astype(np.int64)
     committed, never = (_by_region(tally.sums[name])[:, 0] for name in (COMMITTED, NEVER))

@@ -15,8 +15,6 @@ REGIONS = ("text-clear", "ambiguous", "image-clear", "clear", "control")
 SIDES = ("text-clear", "ambiguous", "image-clear")
 AMBIGUOUS_REACH = 0.5
 N_DRAWS = 1000
-# With fewer groups a bootstrap is too narrow: it cannot draw what it has not seen.
-FEW_GROUPS = 6
 # A multiple of three, so that thirds are whole numbers of bins.
 ENTROPY_BINS = 24
 _CONTROL, _UNKNOWN, _SLOTS = 3, 4, 5
@@ -101,10 +99,13 @@ class Tally:
         Sums of each column over the regions text-clear, ambiguous, image-clear, control.
     n_groups : mapping of str to ndarray of int, shape (n_subjects, 4)
         Groups with anything but zero of each column, at the estimate itself.
+    n_resampled : int
+        All groups, of which one less was drawn for each draw.
     """
 
     sums: Mapping[str, Floats]
     n_groups: Mapping[str, Indices]
+    n_resampled: int
 
 
 def tally_regions(trajectories: Trajectories, columns: Mapping[str, Floats], redraws: Redraws) -> Tally:
@@ -130,7 +131,11 @@ def tally_regions(trajectories: Trajectories, columns: Mapping[str, Floats], red
                     for place in range(_CONTROL + 1):
                         rows = (region == place) & (value != 0)
                         n_groups[name][subject, place] = np.unique(group[rows]).size
-    return Tally(sums={name: found[:, :, : _CONTROL + 1] for name, found in sums.items()}, n_groups=n_groups)
+    return Tally(
+        sums={name: found[:, :, : _CONTROL + 1] for name, found in sums.items()},
+        n_groups=n_groups,
+        n_resampled=redraws.weight.shape[1],
+    )
 
 
 def divide(numerator: Floats, denominator: Floats) -> Floats:

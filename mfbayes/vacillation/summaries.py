@@ -5,7 +5,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from mfbayes import names
-from mfbayes.estimates.draws import PARTS, subject_coordinates, tails
+from mfbayes.clusters import FEW_GROUPS, expand_tails
+from mfbayes.estimates.draws import PARTS, subject_coordinates
 
 type Floats = NDArray[np.float64]
 type Flags = NDArray[np.bool_]
@@ -15,7 +16,9 @@ POOLED = "all"
 _ENOUGH = 0.9
 
 
-def bound(values: Floats, *, ci_prob: float, usable: Flags | None = None) -> tuple[Floats, Floats, Floats, Floats]:
+def bound(
+    values: Floats, *, ci_prob: float, n_groups: int, usable: Flags | None = None
+) -> tuple[Floats, Floats, Floats, Floats]:
     """Estimate, bounds and probability to be above zero of redrawn values.
 
     Parameters
@@ -23,7 +26,9 @@ def bound(values: Floats, *, ci_prob: float, usable: Flags | None = None) -> tup
     values : ndarray, shape (..., 1 + n_draws)
         The estimate, then its draws.
     ci_prob : float
-        Probability of the equal-tailed interval.
+        Probability of the interval: percentiles, expanded as Student's t is wider than the normal.
+    n_groups : int
+        Groups there are, of which one less was drawn for each draw.
     usable : ndarray of bool, shape (...), optional
         Where bounds may be given.
 
@@ -36,10 +41,13 @@ def bound(values: Floats, *, ci_prob: float, usable: Flags | None = None) -> tup
     enough = np.isfinite(mean) & (np.isfinite(draws).mean(axis=-1) >= _ENOUGH)
     if usable is not None:
         enough &= usable
+    if n_groups < FEW_GROUPS:
+        enough &= False
+    ends = expand_tails(ci_prob, max(n_groups, 2), n_drawn=max(n_groups - 1, 1))
     lower, upper, probability = (np.full(mean.shape, np.nan) for _ in range(3))
     for place in zip(*np.nonzero(enough), strict=True):
         finite = draws[place][np.isfinite(draws[place])]
-        lower[place], upper[place] = np.quantile(finite, tails(ci_prob))
+        lower[place], upper[place] = np.quantile(finite, ends)
         probability[place] = (finite > 0).mean() + (finite == 0).mean() / 2
     return mean, lower, upper, probability
 

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from mfbayes import names
+from mfbayes.clusters import FEW_GROUPS
 from mfbayes.vacillation.contrasts import BALANCED, IMAGE_SIDE, MIN_ITEMS, TEXT_SIDE, subtract_sides
 from mfbayes.vacillation.measures import CLAIMS, COMMITTED
-from mfbayes.vacillation.regions import ENTROPY_BINS, FEW_GROUPS, Tally, divide
+from mfbayes.vacillation.regions import ENTROPY_BINS, Tally, divide
 from mfbayes.vacillation.summaries import POOLED, bound, pool_flags, pool_subjects
 
 type Floats = NDArray[np.float64]
@@ -62,12 +63,12 @@ def adjust_for_total_entropy(tally: Tally, subjects: tuple[str, ...], *, ci_prob
     grouped = np.stack([enough.all(axis=-1), enough[:, :2].all(axis=-1), enough[:, 1:].all(axis=-1)], axis=-1)
     holds = (smallest >= MIN_ITEMS) & (share >= MIN_SHARE)
     present = np.isfinite(share) & grouped
-    finite = np.isfinite(bound(contrasts, ci_prob=ci_prob)[1])
+    finite = np.isfinite(bound(contrasts, ci_prob=ci_prob, n_groups=tally.n_resampled)[1])
     wide = np.broadcast_to(grouped[:, None, :, None], finite.shape)
     usable = wide & finite & holds[:, None, :, None]
     pooled = pool_subjects(contrasts, usable)
     shown = np.concatenate([wide & finite, pool_flags(usable)[-1:]])
-    mean, lower, upper, _ = bound(pooled, ci_prob=ci_prob, usable=shown)
+    mean, lower, upper, _ = bound(pooled, ci_prob=ci_prob, n_groups=tally.n_resampled, usable=shown)
     pooled_holds = (present & holds).sum(axis=0) * 2 > present.sum(axis=0)
     words = np.where(present, np.where(holds, HOLDS, FAILS), "")
     last = np.where(present.any(axis=0), np.where(pooled_holds, HOLDS, FAILS), "")

@@ -56,9 +56,10 @@ def test_intervals_of_means_cover_with_few_groups(n_groups: int) -> None:
 
 
 def test_tails_of_many_groups_are_percentiles() -> None:
-    assert expand_tails(0.95, 10**6) == pytest.approx((0.025, 0.975), abs=1e-5)
+    assert expand_tails(0.95, 10**6, n_drawn=10**6) == pytest.approx((0.025, 0.975), abs=1e-5)
     # Student's t with 5 degrees of freedom, 2.5706, times the root of 6 / 5.
-    assert expand_tails(0.95, 6)[0] == pytest.approx(0.00243, abs=1e-5)
+    assert expand_tails(0.95, 6, n_drawn=6)[0] == pytest.approx(0.00243, abs=1e-5)
+    assert expand_tails(0.95, 6, n_drawn=5)[0] == pytest.approx(0.00507, abs=1e-5)
 
 
 def test_empty_columns_and_few_groups_have_no_interval() -> None:

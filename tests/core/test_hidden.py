@@ -14,10 +14,11 @@ from scipy.stats import t as student
 from mfbayes import names
 from mfbayes.errors import InputError
 from mfbayes.switching.forward import evaluate
-from mfbayes.switching.hidden import PARAMETERS, POPULATION, hidden_switching_model
+from mfbayes.switching.hidden import PARAMETERS, POPULATION, HiddenPriors, hidden_switching_model
 from mfbayes.switching.hidden_codes import Coded, encode
 from mfbayes.switching.hidden_estimates import REGIONS, decode, describe_effects, describe_hazards, describe_sides
 from mfbayes.switching.hidden_fit import fit_hidden
+from mfbayes.switching.hidden_influence import likelihood_by_trace, measure_influence, widen
 from mfbayes.switching.hidden_simulation import draw_truth, simulate_hidden
 from mfbayes.switching.hidden_tables import Parameters, evaluate_parameters, place_knots, tabulate
 from mfbayes.trajectories import Trajectories
@@ -226,6 +227,7 @@ def test_a_fit_recovers_the_truth() -> None:
     assert 0.6 < np.sqrt(np.mean(together**2)) < 1.4
     assert tree["convergence"].attrs["divergences"] <= 10
     effects = tree["estimates/hidden_effects"]
+    assert effects.attrs["groups"] == "widened"
     assert effects.attrs["status"] == ("ok" if tree["convergence"].attrs["passed"] else "not-converged")
     assert set(effects.dims) == {"direction", names.SUBJECT, "covariate"}
     depth = tree["estimates/hidden_hazard_by_depth"]
@@ -293,3 +295,72 @@ def test_population_is_named() -> None:
     _, trajectories, points, _ = draw_case(12, [3], 20)
     model = hidden_switching_model(encode(trajectories, points))
     assert {*PARAMETERS, *POPULATION} <= {variable.name for variable in [*model.free_RVs, *model.deterministics]}
+
+
+def test_likelihood_by_trace_is_that_of_its_own_layers() -> None:
+    truth, trajectories, points, _ = draw_case(13, [6, 4], 200)
+    coded = encode(trajectories, points)
+    tables = tabulate(truth, coded)
+    each = likelihood_by_trace(coded.chains, tables)
+    np.testing.assert_allclose(each.sum(), evaluate_parameters(truth, coded)[0], rtol=1e-10)
+    # In the order of the traces, however they come.
+    shuffled = np.random.default_rng(1).permutation(len(trajectories))
+    by_row = (
+        "items",
+        "subject",
+        "group",
+        "uncertainty",
+        "h_text",
+        "h_image",
+        "is_control",
+        "state",
+        "logit_difference",
+    )
+    moved = replace(trajectories, **{name: getattr(trajectories, name)[shuffled] for name in by_row})
+    again = encode(moved, points)
+    np.testing.assert_allclose(likelihood_by_trace(again.chains, tabulate(truth, again)), each[shuffled])
+
+
+def test_influence_of_groups_is_their_score_times_the_variance() -> None:
+    """Draws that are normal, each on its own, near where the likelihood is linear; its slope by differences."""
+    truth, trajectories, points, _ = draw_case(14, [6, 4], 80)
+    coded = encode(trajectories, points)
+    rng, n_draws, sd = np.random.default_rng(3), 4000, 0.05
+    posterior = repeat(truth, n_draws)
+    for name in ("hazard", "effect"):
+        noise = sd * rng.standard_normal(posterior[name].shape)
+        posterior[name] = posterior[name] + xr.DataArray(noise, dims=posterior[name].dims)
+    found = measure_influence(posterior, coded, trajectories.group, n_draws=n_draws)
+    step = np.zeros(truth.effect.shape)
+    step[0, 1, 0] = 1e-4
+    ends = [
+        likelihood_by_trace(coded.chains, tabulate(replace(truth, effect=truth.effect + sign * step), coded))
+        for sign in (1, -1)
+    ]
+    slope = (ends[0] - ends[1]) / 2e-4
+    n_groups = len(trajectories.groups)
+    by_group = np.bincount(trajectories.group, slope, n_groups)
+    expected = sd**2 * (by_group - by_group.mean()) * np.sqrt(n_groups / (n_groups - 1))
+    own = found.groups["effect"][0, 1, 0]
+    # A covariance of 4,000 draws is off by a part of 63 of the product of both standard deviations: of q, sd, and of a
+    # group's log-likelihood, which are tenths.
+    np.testing.assert_allclose(own, expected, atol=4 * sd * 0.3 / np.sqrt(n_draws))
+    assert np.corrcoef(own, expected)[0, 1] > 0.9
+    of_traces = (found.traces["effect"][0, 1, 0] ** 2).sum()
+    np.testing.assert_allclose(of_traces, (sd**4 * slope**2).sum(), rtol=0.25)
+
+
+def test_draws_are_widened_to_the_variance_that_groups_add_and_never_narrowed() -> None:
+    draws = np.random.default_rng(4).standard_normal((2, 500))
+    traces = np.array([[0.6, 0.8], [3.0, 4.0]])
+    found = widen(draws, groups=np.array([[2.0, 0.0, 0.0], [1.0, 2.0, 2.0]]), traces=traces)
+    np.testing.assert_allclose(found.var(axis=1), [draws[0].var() + 3, draws[1].var()])
+    np.testing.assert_allclose(found.mean(axis=1), draws.mean(axis=1))
+
+
+@pytest.mark.parametrize(
+    "changes", [{"walk_sd": -1.0}, {"nu_rate": 0.0}, {"hazard_mean": np.inf}, {"sd_spread": np.nan}]
+)
+def test_priors_of_the_hidden_model_are_checked(changes: dict[str, float]) -> None:
+    with pytest.raises(InputError, match=next(iter(changes))):
+        HiddenPriors(**changes)

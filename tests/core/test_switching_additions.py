@@ -1,6 +1,7 @@
 """The hazard model beside a fit: who takes part, what is noted, and what is written."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -8,13 +9,17 @@ import pytest
 import xarray as xr
 
 from mfbayes.errors import InputError
+from mfbayes.sampling import Effort
 from mfbayes.simulated_traces import simulate_traces
 from mfbayes.simulation import Scenario, simulate_trials
 from mfbayes.switching import additions
 from mfbayes.switching.additions import add_switching_estimates
+from mfbayes.switching.fit import fit_switching
 from mfbayes.trajectories import join_traces
 
 POINTS = {"reader": 0.3, "seer": -0.4, "stubborn": 0.0}
+
+QUICK = (Effort(tune=50, draws=60, target_accept=0.7),)
 
 type Study = tuple[pd.DataFrame, dict[str, xr.Dataset]]
 
@@ -30,12 +35,19 @@ def study() -> Study:
 
 @pytest.fixture
 def tree() -> xr.DataTree:
-    """What of a fit counts here: balance points, of which one is not known, and settings."""
+    """What of a fit counts here: balance points, of which one is of one-sided choices, and settings."""
     points = xr.Dataset(
-        {"status": ("subject", ["ok", "ok", "one-sided"]), "median": ("subject", [0.3, -0.4, np.nan])},
+        {
+            "status": ("subject", ["not-converged"] * 3),
+            "median": ("subject", [0.3, -0.4, 0.0]),
+            "n_text": ("subject", [9, 9, 0]),
+            "n_image": ("subject", [9, 9, 9]),
+        },
         coords={"subject": list(POINTS)},
     )
-    made = xr.DataTree.from_dict({"/estimates/balance_points": points})
+    draws = np.random.default_rng(2).normal([0.3, -0.4, 0.0], 0.05, size=(2, 30, 3))
+    posterior = xr.Dataset({"balance_point": (("chain", "draw", "subject"), draws)})
+    made = xr.DataTree.from_dict({"/estimates/balance_points": points, "/posterior": posterior})
     made.attrs = {"ci_prob": 0.9, "seed": 1, "subset": "all", "index": "entropy", "notes": '["first"]'}
     return made
 
@@ -44,7 +56,10 @@ def test_estimates_are_added_for_models_with_a_balance_point(
     study: Study, tree: xr.DataTree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(additions, "MAX_STEPS", 100)
-    add_switching_estimates(tree, *study)
+    monkeypatch.setattr(additions, "fit_switching", partial(fit_switching, attempts=QUICK))
+    points = tree["estimates/balance_points"].to_dataset().assign(median=("subject", [0.3, -2.5, 0.0]))
+    tree["estimates/balance_points"] = xr.DataTree(dataset=points)
+    add_switching_estimates(tree, *study, compare=True)
     depth = tree["estimates/hazard_by_depth"].to_dataset()
     assert depth["subject"].to_numpy().tolist() == ["reader", "seer"]
     assert depth.attrs["status"] in ("ok", "not-converged")
@@ -55,6 +70,11 @@ def test_estimates_are_added_for_models_with_a_balance_point(
     assert notes[0] == "first"
     assert any("no effects of groups" in note for note in notes)
     assert "predictive_checks" not in tree["estimates"].children
+    # Groups left out need a model with groups, and it is not fitted unasked.
+    assert any("were not compared" in note for note in notes)
+    assert "switching_comparison" not in tree["estimates"].children
+    assert any("balance point of seer lies outside" in note for note in notes)
+    assert depth.attrs["outside"] == "seer"
 
 
 def test_traces_that_say_nothing_are_a_note(study: Study, tree: xr.DataTree) -> None:

@@ -15,6 +15,7 @@ from mfbayes.trajectories import Trajectories, join_traces
 from mfbayes.vacillation.contrasts import contrast_regions
 from mfbayes.vacillation.estimates import add_trace_estimates, describe_traces
 from mfbayes.vacillation.measures import CLAIMS, measure_traces
+from mfbayes.vacillation.peaks import measure_error, score_groups
 from mfbayes.vacillation.placebos import move_centre
 from mfbayes.vacillation.regions import ENTROPY_BINS, place_in_regions, redraw, tally_regions
 from mfbayes.vacillation.total_entropy import adjust_for_total_entropy, estimate_propensity, measure_effective_share
@@ -233,21 +234,74 @@ def test_verdicts_follow_their_rule(
         assert (found["separable"] == expected).all()
 
 
+def lay_round_trips(
+    chance: NDArray[np.float64], dH: NDArray[np.float64], *, n_groups: int, rng: np.random.Generator
+) -> Trajectories:
+    """Traces that go there and back with a chance of their own, in groups by turns."""
+    state = np.where((rng.random(dH.size) < chance)[:, None], [0, 1, 0], [0, 0, 0])
+    return lay_traces(state, dH, group=np.arange(dH.size) % n_groups)
+
+
 def test_placebo_centres_see_a_peak_where_it_was_put() -> None:
-    """Round trips within half a unit of dH = 0.6 alone."""
+    """Round trips within half a unit of dH = 0.6 alone, and there in nine of ten."""
+    rng = np.random.default_rng(1)
     dH = np.tile(np.linspace(-1.9, 1.9, 77), 20)
-    state = np.where((np.abs(dH - 0.6) < 0.5)[:, None], [0, 1, 0], [0, 0, 0])
-    laid = lay_traces(state, dH, group=np.repeat(np.arange(20), 77))
-    redraws = redraw(np.zeros((1, 5)), n_groups=20, rng=np.random.default_rng(1), n_draws=100)
-    placebos, peaks = move_centre(laid, measure_traces(laid), redraws, ci_prob=0.95)
+    laid = lay_round_trips(np.where(np.abs(dH - 0.6) < 0.5, 0.9, 0.0), dH, n_groups=20, rng=rng)
+    redraws = redraw(np.zeros((1, 5)), n_groups=20, rng=rng, n_draws=100)
+    placebos, peaks = move_centre(laid, measure_traces(laid), redraws, ci_prob=0.95, rng=rng)
     assert (peaks["peak"].sel(subject="m") == 0.6).all()
     assert (peaks["peak_near"].sel(subject="m") == 0).all()
-    np.testing.assert_allclose(placebos["mean"].sel(subject="m", centre=0.6), 2.0)
+    # None of 999 flips is as high.
+    np.testing.assert_allclose(peaks["peak_p"].sel(subject="m"), 1 / 1000)
+    # 2 x .9 with a binomial error of 2 sqrt(.09 / 400), of which four.
+    np.testing.assert_allclose(placebos["mean"].sel(subject="m", centre=0.6), 1.8, atol=0.12)
     # Around 0 a part of them is ambiguous and a part image-clear.
     centre = contrast_regions(tally_regions(laid, measure_traces(laid), redraws), laid.subjects, ci_prob=0.95)
     np.testing.assert_allclose(
         placebos["mean"].sel(subject="m", centre=0.0), centre["mean"].sel(subject="m", contrast="balanced"), atol=0.05
     )
+
+
+def test_scores_of_groups_sum_to_the_contrast_and_flips_leave_no_trend() -> None:
+    rng = np.random.default_rng(2)
+    counts = rng.integers(1, 9, size=(12, 4, 3)).astype(np.float64)
+    sums = counts * rng.uniform(0, 2, size=counts.shape)
+    text, ambiguous, image = np.moveaxis(sums.sum(axis=0) / counts.sum(axis=0), -1, 0)
+    np.testing.assert_allclose(score_groups(sums, counts).sum(axis=0), ambiguous - (text + image) / 2)
+    # Means that are a line over the regions, in every group, are all null.
+    np.testing.assert_allclose(score_groups(counts * [0.5, 1.0, 1.5], counts), 0, atol=1e-12)
+    # Independent traces: sqrt(v (1/4n_T + 1/n_A + 1/4n_I)).
+    n = counts.sum(axis=0)
+    expected = np.sqrt(0.7 * (0.25 / n[:, 0] + 1 / n[:, 1] + 0.25 / n[:, 2]))
+    np.testing.assert_allclose(measure_error(counts, (0.0, 0.7)), expected)
+
+
+@pytest.mark.parametrize("n_sets", [60, pytest.param(600, marks=pytest.mark.slow)])
+def test_of_traces_without_a_difference_few_have_a_peak(n_sets: int) -> None:
+    """As many as the level says, over all centres together, where few traces are at the edges of dH."""
+    n_groups = 30
+    rng = np.random.default_rng(3)
+    shown = []
+    for _ in range(n_sets):
+        H_text, H_image = np.exp(0.6 * rng.standard_normal((2, 450)))
+        dH = 2 * (H_text - H_image) / (H_text + H_image)
+        laid = lay_round_trips(np.full(dH.size, 0.3), dH, n_groups=n_groups, rng=rng)
+        redraws = redraw(np.zeros((1, 2)), n_groups=n_groups, rng=rng, n_draws=2)
+        _, peaks = move_centre(laid, measure_traces(laid), redraws, ci_prob=0.95, rng=rng)
+        shown.append(np.isfinite(float(peaks["peak"].sel(subject="m", measure="round-trips"))))
+    assert abs(np.mean(shown) - 0.05) < 3 * np.sqrt(0.05 * 0.95 / n_sets)
+
+
+def test_a_centre_with_a_region_of_few_groups_has_no_contrast() -> None:
+    """Beyond dH = 0.6 are many traces, but of five groups."""
+    rng = np.random.default_rng(4)
+    dH = rng.uniform(-1.9, 1.9, 3000)
+    group = np.where(dH >= 0.6, np.arange(3000) % 5, np.arange(3000) % 30)
+    laid = lay_traces(np.tile([0, 1, 0], (3000, 1)), dH, group=group)
+    redraws = redraw(np.zeros((1, 2)), n_groups=30, rng=rng, n_draws=2)
+    placebos, _ = move_centre(laid, measure_traces(laid), redraws, ci_prob=0.95, rng=rng)
+    known = np.isfinite(placebos["mean"].sel(subject="m", measure="round-trips").to_numpy())
+    assert placebos["centre"].to_numpy()[known].max() == 0.0
 
 
 def test_bad_traces_leave_the_rest_alone() -> None:
@@ -287,9 +341,9 @@ def test_a_fit_takes_traces_of_some_subjects_and_keeps_its_notes() -> None:
     trials, traces, laid = simulate_both(seed=13, by_distance=1.0)
     subjects = np.array(["mute", *laid.subjects], dtype=object)
     points = xr.Dataset(
-        {"median": ("subject", [0.0, 0.3, -0.4]), "status": ("subject", np.array(["ok"] * 3, dtype=object))},
+        {"median": ("subject", [0.0, 0.3, -0.4]), "status": ("subject", np.array(["not-converged"] * 3, dtype=object))},
         coords={"subject": subjects, "model": ("subject", subjects)},
-    )
+    ).assign(n_text=("subject", [9, 9, 9]), n_image=("subject", [9, 9, 9]))
     posterior = xr.Dataset(
         {"balance_point": (("chain", "draw", "subject"), np.tile([0.0, 0.3, -0.4], (1, 20, 1)))},
         coords={"subject": subjects},
@@ -312,6 +366,13 @@ def test_a_fit_takes_traces_of_some_subjects_and_keeps_its_notes() -> None:
     assert found["n_text"].dtype.kind == "i"
     assert tree["estimates/oscillations"]["subject"].to_numpy().tolist() == subjects.tolist()
     assert set(tree["estimates"].children) >= {"traces", "occupancy", "layer_map", "placebos", "total_entropy"}
+    # One-sided is what choices are, whether or not the sampler converged.
+    one_sided = points.assign(n_text=("subject", [9, 9, 0]))
+    tree["estimates/balance_points"] = xr.DataTree(dataset=one_sided)
+    add_trace_estimates(tree, trials, traces)
+    assert any(note.startswith("seer: its choices are all of one side") for note in json.loads(tree.attrs["notes"]))
+    assert np.isnan(tree["estimates/contrasts/mean"].sel(subject="seer")).all()
+    assert np.isfinite(tree["estimates/contrasts/mean"].sel(subject="reader")).all()
     add_trace_estimates(tree, trials, {"seer": traces["seer"].isel(layer=[0])})
     assert "Nothing is said of layers" in json.loads(tree.attrs["notes"])[-1]
     with pytest.raises(InputError, match="'item'"):

@@ -262,6 +262,11 @@ def test_hazards_are_judged_by_nearness(layered: xr.DataTree, chances: tuple[flo
     assert figure is not None
     assert figure.title == f"Beyond the trend with dH, switches near balance {title}"
     assert "from the text to the image highest after layer 3, 40" in figure.alt
+    assert "Extrapolated" not in figure.caption
+    put(layered, "hazard_by_depth", layered["estimates/hazard_by_depth"].to_dataset().assign_attrs(outside="b"))
+    figure = draw_hazards(read_evidence(layered))
+    assert figure is not None
+    assert figure.caption.endswith("lies outside the dH of the traces: b.")
     put(layered, "switching_effects", table.assign_attrs(passed=0))
     figure = draw_hazards(read_evidence(layered))
     assert figure is not None
@@ -275,10 +280,12 @@ def test_checks_are_counted_and_marked(layered: xr.DataTree) -> None:
     rows = {row[0].text: row[1] for row in found.table.rows}
     assert rows["Replicates: share of traces with three switches or more"].text.endswith("in 2 of 2 models")
     bad = {name for name, cell in rows.items() if cell.css == "bad"}
-    assert bad == {"Replicates: share of traces with three switches or more", "Silent layers"}
+    assert bad == {
+        "Replicates: share of traces with three switches or more", "Silent layers", "Terms: x and distance",
+    }  # fmt: skip
     assert rows["Terms: x"].text == "best at groups left out"
     assert rows["Terms: x and distance"].text == (
-        "\N{MINUS SIGN}1.5 nats, standard error 2.0; 2 groups with a poor approximation"
+        "\N{MINUS SIGN}1.5 nats, standard error 2.0; optimistic, with weights too uneven (k-hat above 0.7) in 2 groups"
     )
     assert list(rows)[-4:-1] == ["Terms: x", "Terms: x and distance", "Terms: without x"]
 
