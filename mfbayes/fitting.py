@@ -14,7 +14,7 @@ from mfbayes.convergence import Sample
 from mfbayes.design import Design, lay_out
 from mfbayes.errors import InputError
 from mfbayes.estimates.balance import density_of_balance_points, describe_balance_points
-from mfbayes.estimates.comparisons import ZONE, compare_pairs, judge_equivalence, rank_models
+from mfbayes.estimates.comparisons import ZONE, check_zone, compare_pairs, judge_equivalence, rank_models
 from mfbayes.estimates.conditions import shift_of_conditions
 from mfbayes.estimates.decomposition import decompose_tfr
 from mfbayes.estimates.difficulty import entropy_by_tier
@@ -28,7 +28,7 @@ from mfbayes.laws.curves import law_curves
 from mfbayes.laws.monotonicity import judge_monotonicity
 from mfbayes.laws.plane import map_plane
 from mfbayes.marginal import fast
-from mfbayes.marginal.effects import recover_effects
+from mfbayes.marginal.effects import EFFECTS, recover_effects
 from mfbayes.outcomes import fit_three_outcomes, has_enough_others
 from mfbayes.priors import Priors
 from mfbayes.storage import write_bytes
@@ -110,8 +110,7 @@ def fit(
     if not 0 < ci_prob < 1:
         raise InputError(f"Expected ci_prob between 0 and 1, got {ci_prob}.")
     method = choose_method(method, lapse=lapse)
-    if not 0 < zone < 2:
-        raise InputError(f"Expected a zone of practical equivalence between 0 and 2 (in units of dH), got {zone}.")
+    check_zone(zone)
     checked = check_trials(trials)
     selection = select_trials(checked, subset=subset, index=index)
     design = lay_out(selection.trials)
@@ -120,7 +119,8 @@ def fit(
         raise InputError(f"Expected a baseline among the conditions of the trials ({present}), got {baseline!r}.")
     notes = [*selection.notes, *_check_design(design, selection.trials)]
     drawn = _draw(design, method=method, lapse=lapse, priors=priors, seed=seed, progress=progress)
-    posterior = _label(drawn.posterior, design)
+    # The effects themselves would be most of the file.
+    posterior = _label(drawn.posterior.drop_dims([names.GROUP, "branch"], errors="ignore"), design)
     tree = _plant(drawn, posterior, design, selection.trials)
     tree.attrs = {
         "mfbayes_version": __version__,
@@ -134,6 +134,7 @@ def fit(
         "outcomes": int(outcomes),
     }
     _estimate(tree, design, checked, selection, zone=zone, baseline=baseline)
+    _add(tree, {"group_effects": recover_effects(design, drawn.posterior)})
     if checks and drawn.passed:
         notes.extend(_check(tree, design, checked, selection, priors=priors))
     if lapse:
@@ -145,7 +146,9 @@ def fit(
             "those of the other answers; other laws, halves and other choices are compared without lapses."
         )
     if drawn.passed:
-        notes.extend(_weigh_others(tree, selection.trials, wanted=outcomes, priors=priors, progress=progress))
+        notes.extend(
+            _weigh_others(tree, selection.trials, wanted=outcomes, zone=zone, priors=priors, progress=progress)
+        )
     tree.attrs["notes"] = json.dumps(notes, ensure_ascii=False)
     return tree
 
@@ -190,7 +193,7 @@ def _check_design(design: Design, trials: pd.DataFrame) -> list[str]:
     return notes
 
 
-def save_fit(tree: xr.DataTree, path: Path) -> None:
+def save_fit(tree: xr.DataTree, path: str | Path) -> None:
     """Write a fit as netCDF, atomically."""
     compressed = {"zlib": True, "complevel": 1}
     encoding = {
@@ -201,10 +204,10 @@ def save_fit(tree: xr.DataTree, path: Path) -> None:
         }
         for node in ("posterior", "sample_stats", "observed_data", "constant_data")
     }
-    write_bytes(path, tree.to_netcdf(engine="h5netcdf", encoding=encoding))
+    write_bytes(Path(path), tree.to_netcdf(engine="h5netcdf", encoding=encoding))
 
 
-def load_fit(path: Path) -> xr.DataTree:
+def load_fit(path: str | Path) -> xr.DataTree:
     """Read a fit into memory.
 
     Raises
@@ -212,6 +215,7 @@ def load_fit(path: Path) -> xr.DataTree:
     InputError
         Where there is no whole fit at the path.
     """
+    path = Path(path)
     if not path.is_file():
         raise InputError(f"Expected a fit at {path}, but there is no such file. Run `mfbayes fit` first.")
     try:
@@ -239,7 +243,7 @@ def _draw(design: Design, *, method: str, lapse: bool, priors: Priors | None, se
     gate += ["lapse"] * lapse
     return sample(
         model,
-        keep=[*gate, "intercept"],
+        keep=[*gate, "intercept", *(name for name in EFFECTS if name in model.named_vars)],
         gate=gate,
         seed=seed,
         progress=progress,
@@ -316,7 +320,6 @@ def _estimate(
             "binned": bin_responses(posterior, chosen, ci_prob=ci_prob, rng=rng),
             "dH_histogram": count_uncertainty(posterior, chosen),
             "entropy_by_tier": entropy_by_tier(trials, ci_prob=ci_prob, rng=rng),
-            "group_effects": recover_effects(design, posterior),
         },
     )
     _add(
@@ -373,7 +376,7 @@ def _check(
 
 
 def _weigh_others(
-    tree: xr.DataTree, trials: pd.DataFrame, *, wanted: bool, priors: Priors | None, progress: bool
+    tree: xr.DataTree, trials: pd.DataFrame, *, wanted: bool, zone: float, priors: Priors | None, progress: bool
 ) -> list[str]:
     """Add what answers of neither side do to the balance points, if that is wanted; notes on what was not."""
     if not has_enough_others(trials):
@@ -382,7 +385,12 @@ def _weigh_others(
         return ["Whether leaving those out moves a balance point was not asked: --outcomes (outcomes=True) tells."]
     try:
         found = fit_three_outcomes(
-            trials, priors=priors, seed=int(tree.attrs["seed"]), ci_prob=float(tree.attrs["ci_prob"]), progress=progress
+            trials,
+            priors=priors,
+            seed=int(tree.attrs["seed"]),
+            ci_prob=float(tree.attrs["ci_prob"]),
+            zone=zone,
+            progress=progress,
         )
     except InputError as error:
         return [f"Three outcomes were not fitted: {error}"]

@@ -22,7 +22,7 @@ from mfbayes.coordinates import informed_normal, signed_scale
 from mfbayes.design import lay_out
 from mfbayes.following import add_subjects, coordinates, estimate_pilot
 from mfbayes.marginal.pair_operator import PairedData, evaluate_pairs, integrated_pairs
-from mfbayes.priors import Priors
+from mfbayes.priors import Priors, check_scales
 
 type Floats = NDArray[np.float64]
 type Tensor = TensorVariable[Any, Any]
@@ -41,6 +41,11 @@ class OutcomePriors:
     The mean intercept is N(-2, 1.5), an `other` in every eighth trial, give or take a factor of 4 in the odds;
     mean effects of standardised features are N(0, 1), the standard deviations half-normal, the loadings
     of effects on `other` on those on text against image N(0, 1): 0 is ignorable, 1 as strong in log-odds.
+
+    Raises
+    ------
+    InputError
+        Where a scale is not a finite number above zero, or the mean no finite number.
     """
 
     intercept_mean: float = -2.0
@@ -50,6 +55,9 @@ class OutcomePriors:
     slope_sd: float = 0.5
     group_sd: float = 1.0
     group_model_sd: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_scales(self)
 
 
 def three_outcome_model(

@@ -31,22 +31,22 @@ from mfbayes import names
 from mfbayes.convergence import Sample
 from mfbayes.design import lay_out
 from mfbayes.errors import InputError
+from mfbayes.estimates.comparisons import ZONE, check_zone
 from mfbayes.estimates.draws import thin
 from mfbayes.marginal.fast import approximate
 from mfbayes.priors import Priors
+from mfbayes.trials import check_selected
 
 if TYPE_CHECKING:
     from mfbayes.outcome_model import OutcomePriors
 
 type Floats = NDArray[np.float64]
 
-PRACTICALLY_ZERO = 0.1
-"""Shifts of a balance point below this, in units of dH, are taken as none."""
-
 NO_SIGN, NOT_IGNORABLE, UNCLEAR = "no sign against it", "not ignorable", "unclear"
-RULE = (
-    f"'{NOT_IGNORABLE}' if zero is outside the interval of a correlation; '{NO_SIGN}' if not and every balance "
-    f"point's interval of the shift lies within {PRACTICALLY_ZERO} of zero; else, or without convergence, '{UNCLEAR}'"
+_RULE = (
+    f"'{NOT_IGNORABLE}' if zero is outside the interval of a correlation, with what is outside shared among the "
+    f"correlations there are (Bonferroni); '{NO_SIGN}' if not and every balance point's interval of the shift lies "
+    f"within {{zone:g}} of zero; else, or without convergence, '{UNCLEAR}'"
 )
 _MIN_OTHER, _MIN_GROUPS = 20, 5
 _SHARE_DRAWS = 400
@@ -60,6 +60,7 @@ def fit_three_outcomes(
     outcome_priors: "OutcomePriors | None" = None,
     seed: int = 0,
     ci_prob: float = 0.95,
+    zone: float = ZONE,
     progress: bool = False,
 ) -> xr.Dataset:
     """Fit text, image and other together, and say what leaving `other` out does to the balance points.
@@ -74,6 +75,8 @@ def fit_three_outcomes(
         The same seed gives the same numbers on the same machine.
     ci_prob : float
         Probability of all intervals (equal-tailed).
+    zone : float
+        Shifts of a balance point below this, in units of dH, are taken as none.
     progress : bool
         Show a progress bar on stderr, where that is a terminal.
 
@@ -89,17 +92,21 @@ def fit_three_outcomes(
     Raises
     ------
     InputError
-        With fewer than 20 answers of neither side or in fewer than 5 groups, with no other answer, or where
-        `ci_prob` is not between 0 and 1.
+        Where it is no table of selected trials, with fewer than 20 answers of neither side or in fewer than 5
+        groups, with no other answer, or where `ci_prob` is not between 0 and 1 or `zone` not between 0 and 2.
 
     Notes
     -----
     Two posteriors of the same data have no joint distribution. The shift of a draw is the difference of both
     means plus what the draw's correlations, in a linear regression over draws, say of its balance point:
-    the interval is that of the ignorance about the correlations, not of all that makes b unsure.
+    the interval is that of the ignorance about the correlations, not of all that makes b unsure. The first mean is
+    sampled and the second is of the fast tier, which is within about a tenth of b's posterior standard deviation
+    of a sampled one: a shift of no more than that is none.
     """
     if not 0 < ci_prob < 1:
         raise InputError(f"Expected ci_prob between 0 and 1, got {ci_prob}.")
+    check_zone(zone)
+    check_selected(trials)
     _check(trials)
     from mfbayes.outcome_model import pair_up, share_of_other, three_outcome_model
     from mfbayes.sampling import MARGINAL_ATTEMPTS, sample
@@ -120,7 +127,7 @@ def fit_three_outcomes(
     few = thin(drawn.posterior, _SHARE_DRAWS).stack(sample=("chain", "draw"))
     effects = few["other_effect"].transpose("sample", "feature", names.SUBJECT).to_numpy()
     share = share_of_other(pair_up(trials), effects, few["other_spread"].to_numpy())
-    found = _describe(drawn, others, trials, share, levels=levels, ci_prob=ci_prob)
+    found = _describe(drawn, others, trials, share, levels=levels, ci_prob=ci_prob, zone=zone)
     return found.assign_attrs(seed=seed)
 
 
@@ -163,7 +170,14 @@ def _rewrite(trials: pd.DataFrame, choice: str) -> pd.DataFrame:
 
 
 def _describe(
-    drawn: Sample, others: dict[str, Sample], trials: pd.DataFrame, share: Floats, *, levels: list[str], ci_prob: float
+    drawn: Sample,
+    others: dict[str, Sample],
+    trials: pd.DataFrame,
+    share: Floats,
+    *,
+    levels: list[str],
+    ci_prob: float,
+    zone: float,
 ) -> xr.Dataset:
     posterior = drawn.posterior
     points = _flatten(posterior["balance_point"])
@@ -193,21 +207,21 @@ def _describe(
     table.attrs = {
         "ci_prob": ci_prob,
         "status": "ok" if passed else "not-converged",
-        "ignorable": _judge(table, ci_prob=ci_prob, passed=passed),
-        "rule": RULE,
+        "ignorable": _judge(table, ci_prob=ci_prob, zone=zone, passed=passed),
+        "rule": _RULE.format(zone=zone),
         "attempts": int(drawn.convergence.attrs["attempts"]),
     }
     return table
 
 
-def _judge(table: xr.Dataset, *, ci_prob: float, passed: bool) -> str:
+def _judge(table: xr.Dataset, *, ci_prob: float, zone: float, passed: bool) -> str:
     if not passed:
         return UNCLEAR
-    tail = (1 - ci_prob) / 2
     above = table["p_positive"].to_numpy()
+    tail = (1 - ci_prob) / 2 / above.size
     if (np.minimum(above, 1 - above) < tail).any():
         return NOT_IGNORABLE
-    near = (table["shift_lower"] > -PRACTICALLY_ZERO) & (table["shift_upper"] < PRACTICALLY_ZERO)
+    near = (table["shift_lower"] > -zone) & (table["shift_upper"] < zone)
     return NO_SIGN if bool(near.all()) else UNCLEAR
 
 

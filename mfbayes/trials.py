@@ -104,6 +104,7 @@ def check_trials(frame: pd.DataFrame, *, place: Place = place_by_number) -> pd.D
     >>> check_trials(frame)[["group", "choice", "kind"]].iloc[0].tolist()
     ['1', 'text', 'conflict']
     """
+    check_table(frame)
     trials = frame.reset_index(drop=True)
     trials.columns = pd.Index([str(name).strip() for name in trials.columns])
     _check_columns(trials)
@@ -135,6 +136,39 @@ def check_trials(frame: pd.DataFrame, *, place: Place = place_by_number) -> pd.D
         if column in trials:
             trials[column] = read_truths(trials[column], place, may_miss=is_control)
     return trials
+
+
+def check_table(trials: object) -> None:
+    """Refuse what is no table of trials, and say how to come by one.
+
+    Raises
+    ------
+    InputError
+    """
+    if isinstance(trials, pd.DataFrame):
+        return
+    if isinstance(trials, str | Path):
+        path = str(trials)
+        raise InputError(f"Expected a table of trials, got the path {path!r}. Read it first: read_trials({path!r}).")
+    if isinstance(trials, Selection):
+        raise InputError("Expected a table of trials, got a Selection. Its table is the attribute 'trials': pass that.")
+    raise InputError(f"Expected a table of trials (a pandas DataFrame), got {type(trials).__name__}.")
+
+
+def check_selected(trials: object) -> None:
+    """Refuse what is not the table of a `Selection`.
+
+    Raises
+    ------
+    InputError
+    """
+    check_table(trials)
+    absent = [column for column in (names.SUBJECT, names.DH) if column not in trials]  # type: ignore[operator]
+    if absent:
+        raise InputError(
+            f"Expected trials that are selected, but there is no column {' and no '.join(absent)}. "
+            "Select them first: select_trials(trials).trials."
+        )
 
 
 def _check_indices(trials: pd.DataFrame, place: Place) -> None:

@@ -211,6 +211,11 @@ def _name_settings(points: xr.Dataset) -> list[str]:
     )
 
 
+def _read_status(status: str, *, converged: bool) -> str:
+    """Choices of one side only are a fact of the trials, whatever the sampler did."""
+    return status if converged or status == "one-sided" else "not-converged"
+
+
 def _read_subjects(points: xr.Dataset, *, converged: bool, zone: float) -> tuple[Subject, ...]:
     rows = {name: points[name].values for name in points.variables}
     keys = [str(key) for key in rows["subject"]]
@@ -237,7 +242,7 @@ def _read_subjects(points: xr.Dataset, *, converged: bool, zone: float) -> tuple
             task=tasks[i],
             colour=looks[models[i]][0],
             shape=looks[models[i]][1],
-            status=(str(rows["status"][i]) if "status" in rows else "ok") if converged else "not-converged",
+            status=_read_status(str(rows["status"][i]) if "status" in rows else "ok", converged=converged),
             law=str(rows["law"][i]) if "law" in rows else "falls",
             median=real("median", i),
             lower=real("lower", i),

@@ -41,6 +41,8 @@ def compare_laws(evidence: Evidence) -> Figure | None:
     if table is None:
         return None
     laws = sorted(_read(table), key=lambda law: law.behind)
+    if not laws:
+        return None
     drawings = tuple(Drawing(_draw(laws, width=width), kind) for kind, width in MIDDLING.items())
     alt = "Expected log predictive density, difference to the best law. " + "; ".join(
         f"{law.name} {decimal(-law.behind, digits=1)}, standard error {decimal(law.behind_se, digits=1)}"

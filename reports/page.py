@@ -108,12 +108,12 @@ def render(tree: xr.DataTree, run: Mapping[str, Any] | None = None, *, when: dat
     )  # fmt: skip
 
 
-def write_report(out: Path, *, tree: xr.DataTree | None = None) -> Path:
+def write_report(out: str | Path, tree: xr.DataTree | None = None) -> Path:
     """Write `report.html` beside the `fit.nc` of a run and return its path.
 
     Parameters
     ----------
-    out : Path
+    out : str or Path
         Folder of the run.
     tree : xarray.DataTree, optional
         What `fit.nc` holds, where it is at hand: reading it takes a few seconds.
@@ -121,8 +121,13 @@ def write_report(out: Path, *, tree: xr.DataTree | None = None) -> Path:
     Raises
     ------
     InputError
-        Where `fit.nc` is missing or cannot be read.
+        Where no folder is given, or `fit.nc` is missing or cannot be read.
     """
+    if not isinstance(out, str | Path):
+        raise InputError(
+            f"Expected the folder of a run, got {type(out).__name__}. A fit comes second: report(folder, fit)."
+        )
+    out = Path(out)
     fit = out / names.FIT_FILE
     if tree is None and not fit.is_file():
         raise InputError(f"Expected {fit}, found no such file. Fit some trials first: `mfbayes fit`.")

@@ -36,6 +36,7 @@ COLUMNS = (
     "n_other",
     "tfr",
     "status",
+    "converged",
 )
 _DENSITY_POINTS = 200
 # What is said of the law does not change with the intervals that somebody wants to see.
@@ -54,18 +55,20 @@ def balance_points(tree: xr.DataTree) -> pd.DataFrame:
     -------
     DataFrame
         `mean, median, sd, lower, upper` of b (in units of dH; below zero: prefers the image), the
-        intercept kappa b, the slope kappa, counts of choices, the text-following ratio `tfr` and
-        `status`: "ok", "one-sided", "outside" or "not-converged".
+        intercept kappa b, the slope kappa, counts of choices, the text-following ratio `tfr`,
+        `status`: "one-sided" (which no sampler mends), else "not-converged", "outside" or "ok", and
+        `converged`: whether the fit did, the same in every row.
     """
     estimates = tree["estimates/balance_points"].to_dataset()
     table = estimates.to_dataframe().reset_index(drop=True)
     table["ci_prob"] = float(estimates.attrs["ci_prob"])
+    table["converged"] = tree.attrs["status"] == "ok"
     return table[list(COLUMNS)]
 
 
-def write_balance_points(tree: xr.DataTree, path: Path) -> None:
+def write_balance_points(tree: xr.DataTree, path: str | Path) -> None:
     """Write `balance_points` as CSV, atomically, with every digit."""
-    write_text(path, balance_points(tree).to_csv(index=False, lineterminator="\n"))
+    write_text(Path(path), balance_points(tree).to_csv(index=False, lineterminator="\n"))
 
 
 def describe_balance_points(
@@ -176,8 +179,8 @@ def _describe_choices(
 
 
 def _judge(row: dict[str, Any], median: float, *, passed: bool) -> str:
-    if not passed:
-        return "not-converged"
     if row["n_text"] == 0 or row["n_image"] == 0:
         return "one-sided"
+    if not passed:
+        return "not-converged"
     return "ok" if row["dH_min"] <= median <= row["dH_max"] else "outside"

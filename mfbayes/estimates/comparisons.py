@@ -104,8 +104,7 @@ def judge_equivalence(tree: xr.DataTree, *, zone: float = ZONE) -> xr.Dataset:
     InputError
         Where the zone is not between 0 and 2.
     """
-    if not 0 < zone < 2:
-        raise InputError(f"Expected a zone of practical equivalence between 0 and 2 (in units of dH), got {zone}.")
+    check_zone(zone)
     posterior = labelled_posterior(tree)
     draws = stack_draws(posterior, "balance_point")
     found = {"p_image": draws < -zone, "p_equivalent": np.abs(draws) <= zone, "p_text": draws > zone}
@@ -114,3 +113,14 @@ def judge_equivalence(tree: xr.DataTree, *, zone: float = ZONE) -> xr.Dataset:
         coords=subject_coordinates(posterior),
         attrs={"zone": zone},
     )
+
+
+def check_zone(zone: float) -> None:
+    """Refuse what is no zone of practical equivalence.
+
+    Raises
+    ------
+    InputError
+    """
+    if not 0 < zone < 2:
+        raise InputError(f"Expected a zone of practical equivalence between 0 and 2 (in units of dH), got {zone}.")

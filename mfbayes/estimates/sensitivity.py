@@ -154,7 +154,7 @@ def _estimate(trials: pd.DataFrame, *, ci_prob: float, seed: int, priors: Priors
         dH = design.uncertainty[design.trial_subject == number]
         one_sided = n_text[number] in (0, n_fitted[number])
         inside = not one_sided and dH.min() <= median[number] <= dH.max()
-        status = "one-sided" if one_sided else "ok" if inside else "outside"
+        known = ("ok" if inside else "outside") if drawn.passed else "not-converged"
         rows.append(
             {
                 names.SUBJECT: subject,
@@ -163,7 +163,7 @@ def _estimate(trials: pd.DataFrame, *, ci_prob: float, seed: int, priors: Priors
                 "upper": upper[number],
                 "n_trials": n_trials[subject],
                 "tfr": n_text[number] / n_fitted[number] if n_fitted[number] else np.nan,
-                "status": status if drawn.passed else "not-converged",
+                "status": "one-sided" if one_sided else known,
             }
         )
     return pd.DataFrame(rows)

@@ -12,10 +12,9 @@ from mfbayes.uncertainty import relative_uncertainty
 type Floats = NDArray[np.float64]
 
 N_STEPS = 10
+N_LEVELS = 16
 _DEGREE = 3
 _EDGE = 2.0
-_STEP_SD = 1.5
-_BEND_SD = 1.0
 _FALL_MEAN, _FALL_SD = 0.3, 1.2
 
 _ACROSS, _ALONG = 5, 4
@@ -60,10 +59,34 @@ def _tail_sums(dH: Floats) -> Floats:
     return tails[1:]
 
 
-def free_steps_precision() -> Floats:
-    """Prior precision of free weights: steps have sd 1.5 about zero, and differences of neighbours sd 1."""
-    differences = np.diff(np.eye(N_STEPS), axis=0)
-    return np.eye(N_STEPS) / _STEP_SD**2 + differences.T @ differences / _BEND_SD**2
+def jumps(dH: ArrayLike) -> Floats:
+    """Fifteen jumps from zero to one, .25 apart: weighted, they are any curve of 16 levels of equal width.
+
+    Fitted to a curve that falls, levels are about its means over stretches of dH, and means of what falls fall
+    however steep it is. A smooth basis swings before and after a fall steeper than itself.
+
+    Parameters
+    ----------
+    dH : array_like, shape (n,)
+        In [-2, 2].
+
+    Returns
+    -------
+    ndarray, shape (15, n)
+
+    Examples
+    --------
+    >>> jumps([-2.0, -1.7, 2.0]).sum(axis=0)
+    array([ 0.,  1., 15.])
+    """
+    edges = np.linspace(-_EDGE, _EDGE, N_LEVELS + 1)[1:-1]
+    return (np.asarray(dH, dtype=np.float64) >= edges[:, None]).astype(np.float64)
+
+
+def free_steps_precision(n: int, *, sd: float, bend_sd: float) -> Floats:
+    """Prior precision of free weights, shape (n, n): steps have an sd about zero, differences of neighbours another."""
+    differences = np.diff(np.eye(n), axis=0)
+    return np.eye(n) / sd**2 + differences.T @ differences / bend_sd**2
 
 
 def falling_steps_prior() -> tuple[Floats, Floats]:

@@ -5,21 +5,25 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.linalg import block_diag
 
 from mfbayes import names
 from mfbayes.design import Design, lay_out
 from mfbayes.errors import InputError
 from mfbayes.indices import COLUMNS, check_index
 from mfbayes.laws.bases import (
+    N_LEVELS,
     N_STEPS,
     falling_steps_prior,
     free_steps_precision,
+    jumps,
     rising_splines,
     span_plane,
     stack,
     standardise,
 )
 from mfbayes.laws.law import PRIOR_SD, ArbiterLaw, Law, LinearLaw
+from mfbayes.trials import check_selected
 from mfbayes.values import count
 
 type Floats = NDArray[np.float64]
@@ -56,8 +60,10 @@ def prepare(trials: pd.DataFrame, *, index: str = names.ENTROPY) -> Design:
     Raises
     ------
     InputError
-        Where there are more than 200,000 trials or 40 subjects, fewer than two groups, or a constant dH.
+        Where it is no table of selected trials, or there are more than 200,000 trials or 40 subjects, fewer than two
+        groups, or a constant dH.
     """
+    check_selected(trials)
     check_index(trials, index)
     if len(trials) > MAX_TRIALS:
         raise InputError(
@@ -117,18 +123,23 @@ def build_law(label: str, trials: pd.DataFrame, design: Design, *, index: str = 
 
 def spline_law(design: Design, *, falling: bool) -> LinearLaw:
     """A cubic spline in dH with knots every .5: one that falls everywhere, or one free to do as it likes."""
-    mean, steps = falling_steps_prior() if falling else (np.zeros(N_STEPS), free_steps_precision())
-    precision = np.zeros((N_STEPS + 1, N_STEPS + 1))
-    precision[0, 0] = PRIOR_SD**-2
-    precision[1:, 1:] = steps
+    free = np.zeros(N_STEPS), free_steps_precision(N_STEPS, sd=1.5, bend_sd=1.0)
+    mean, steps = falling_steps_prior() if falling else free
     return LinearLaw(
         label=MONOTONE_SPLINE if falling else FREE_SPLINE,
         features=np.ascontiguousarray(stack([rising_splines(design.uncertainty)])),
         falling=np.array([False] + [falling] * N_STEPS),
         prior_mean=np.concatenate([[0.0], mean]),
-        prior_precision=precision,
+        prior_precision=block_diag(PRIOR_SD**-2, steps),
         trial_subject=design.trial_subject,
     )
+
+
+def level_law(design: Design) -> LinearLaw:
+    """Sixteen levels over stretches of dH of equal width, free to rise from one to the next."""
+    # About the same drift over all of dH as the free spline.
+    steps = free_steps_precision(N_LEVELS - 1, sd=1.25, bend_sd=0.83)
+    return _linear("levels", design, stack([jumps(design.uncertainty)]), block_diag(PRIOR_SD**-2, steps))
 
 
 def list_laws(trials: pd.DataFrame) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from mfbayes import names
 from mfbayes.laws.catalogue import DH, build_law, list_laws, prepare
 from mfbayes.laws.laplace import fit_law
-from mfbayes.laws.leaving_out import MAX_K_HAT, leave_groups_out
+from mfbayes.laws.leaving_out import MAX_K_HAT, LeftOut, leave_groups_out
 from mfbayes.priors import Priors
 
 type Floats = NDArray[np.float64]
@@ -46,7 +46,8 @@ def compare_laws(
         below) and `difference_se` (from the paired groups), `elpd_against_dH` and `against_dH_se` (above 0:
         better than dH), `p_parameters` (effective number), `max_k_hat`, `n_bad_k` (groups whose importance
         weights could not be used; there the group was taken out of the normal approximation instead),
-        `found` (whether the mode was found). Attributes `n_groups`, `n_trials`, `best` and `dH_suffices`:
+        `found` (whether the mode was found; without, everything else is NaN). Attributes `n_groups`, `n_trials`,
+        `best` (empty where no mode was found) and `dH_suffices`:
         "no" where the law that is furthest above dH is so by more than 4 nats and more than 2 standard
         errors, "yes" where no law is above dH by more than 4 nats, "unclear" between. Not compared: laws
         whose mode was not found.
@@ -63,18 +64,16 @@ def compare_laws(
     """
     design = prepare(trials, index=index)
     labels = list_laws(trials)
-    elpd, parameters, found = [], [], []
-    k_hat = []
+    found, left_out = [], []
     for number, label in enumerate(labels):
         fit = fit_law(build_law(label, trials, design, index=index), design, priors=priors)
-        left_out = leave_groups_out(fit, n_draws=_DRAWS, rng=np.random.default_rng([seed, number]))
-        elpd.append(left_out.elpd if fit.found else np.full(len(design.groups), np.nan))
-        parameters.append(float((left_out.lpd - left_out.elpd).sum()))
-        k_hat.append(left_out.k_hat)
+        rng = np.random.default_rng([seed, number])
+        unknown = LeftOut(*np.full((3, len(design.groups)), np.nan))
+        left_out.append(leave_groups_out(fit, n_draws=_DRAWS, rng=rng) if fit.found else unknown)
         found.append(fit.found)
-    by_group, bad = np.array(elpd), np.array(k_hat)
+    by_group, all_told, bad = (np.array(values) for values in zip(*left_out, strict=True))
     total = by_group.sum(axis=1)
-    best, dH = int(np.nanargmax(np.append(total, -np.inf))), labels.index(DH)
+    best, dH = int(np.nanargmax(total)) if any(found) else labels.index(DH), labels.index(DH)
     to_best, to_dH = by_group - by_group[best], by_group - by_group[dH]
     return xr.Dataset(
         {
@@ -84,16 +83,16 @@ def compare_laws(
             "difference_se": (LAW, _se(to_best)),
             "elpd_against_dH": (LAW, to_dH.sum(axis=1)),
             "against_dH_se": (LAW, _se(to_dH)),
-            "p_parameters": (LAW, np.array(parameters)),
+            "p_parameters": (LAW, (all_told - by_group).sum(axis=1)),
             "max_k_hat": (LAW, bad.max(axis=1)),
-            "n_bad_k": (LAW, (~(bad <= MAX_K_HAT)).sum(axis=1)),
+            "n_bad_k": (LAW, np.where(found, (~(bad <= MAX_K_HAT)).sum(axis=1), np.nan)),
             "found": (LAW, np.array(found)),
         },
         coords={LAW: np.array(labels, dtype=object)},
         attrs={
             "n_groups": len(design.groups),
             "n_trials": design.n_trials,
-            "best": labels[best],
+            "best": labels[best] if any(found) else "",
             "dH_suffices": _judge(to_dH.sum(axis=1), _se(to_dH)),
             "seed": seed,
             "index": index,

@@ -53,7 +53,7 @@ def law_curves(
     -------
     Dataset
         `mean`, `lower`, `upper` over (law, subject, dH), averaged over the effects of groups; NaN outside
-        the middle 99 % of a subject's dH.
+        the middle 99 % of a subject's dH, and where a law's mode was not found.
 
     Raises
     ------
@@ -74,7 +74,7 @@ def law_curves(
         by_subject = [predict(fit, points, columns, subject=subject) for subject in range(design.n_subjects)]
         share = average_share(np.stack(by_subject, axis=1), fit.spread(points))
         tails = np.quantile(share, [(1 - ci_prob) / 2, (1 + ci_prob) / 2], axis=0)
-        shares.append(np.where(seen, np.stack([share.mean(axis=0), *tails]), np.nan))
+        shares.append(np.where(seen & fit.found, np.stack([share.mean(axis=0), *tails]), np.nan))
     mean, lower, upper = np.stack(shares, axis=1)
     dims = ("law", names.SUBJECT, names.DH)
     return xr.Dataset(

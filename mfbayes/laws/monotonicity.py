@@ -7,10 +7,10 @@ from numpy.typing import NDArray
 
 from mfbayes import names
 from mfbayes.errors import InputError
-from mfbayes.laws.bases import rising_splines, stack
-from mfbayes.laws.catalogue import prepare, spline_law
+from mfbayes.laws.bases import jumps, rising_splines, stack
+from mfbayes.laws.catalogue import level_law, prepare, spline_law
 from mfbayes.laws.curves import split_subjects
-from mfbayes.laws.laplace import fit_law
+from mfbayes.laws.laplace import LawFit, fit_law
 from mfbayes.laws.law import LinearLaw
 from mfbayes.priors import Priors
 
@@ -40,9 +40,11 @@ def judge_monotonicity(
     """Probability that the log-odds of following the text never rise by more than a tolerance.
 
     The curve is a free cubic spline in dH with knots every .5; the range is the middle 95 % of the
-    subject's dH. The verdict of a subject is "not monotone" where that probability is below .01 and the rise between
-    some two points is above the tolerance with probability .99 (the first alone accuses flat models); "falls" where
-    it is above .5 and its odds are at least 10 times what they were before the data, and the curve
+    subject's dH. The verdict of a subject is "not monotone" where that probability is below .01, the rise between
+    some two points is above the tolerance with probability .99 (the first alone accuses flat models), and so is
+    the rise between some two of 16 levels, over stretches of dH, that are fitted instead of the spline (which cannot
+    fall within less than a knot or two, and swings about a curve that does); "falls" where the probability
+    is above .5 and its odds are at least 10 times what they were before the data, and the curve
     is lower at the end than at the beginning by more than the tolerance with probability .975; and
     "unclear" otherwise, also with fewer than ten trials. docs/law.md has the measured error rates.
 
@@ -64,8 +66,9 @@ def judge_monotonicity(
     Dataset
         Over `subject`: `p_monotone` and `prior_p_monotone` (the same without data), `bayes_factor` (ratio of
         their odds, for monotone), `p_rise` (of a rise by more than the tolerance between the two points where that is
-        likeliest), `p_drop` (that the curve ends lower by more than the tolerance),
-        `largest_rise` (posterior median, log-odds), `dH_lower`, `dH_upper` (the range), `n_trials`, `verdict`.
+        likeliest), `p_level_rise` (the same between two of the levels), `p_drop` (that the curve ends lower by more
+        than the tolerance), `largest_rise` (posterior median, log-odds), `dH_lower`, `dH_upper` (the range),
+        `n_trials`, `verdict`.
         NaN with fewer than ten trials, a constant dH, or where the mode was not found.
 
     Raises
@@ -77,15 +80,15 @@ def judge_monotonicity(
         raise InputError(f"Expected a tolerance in log-odds above zero, got {tolerance}.")
     design = prepare(trials, index=index)
     law = spline_law(design, falling=False)
-    fit = fit_law(law, design, priors=priors)
+    fit, levels = (fit_law(one, design, priors=priors) for one in (law, level_law(design)))
     rng = np.random.default_rng(seed)
-    theta = law.coefficients(fit.theta(fit.draw(_DRAWS, rng=rng)))
-    before = _draw_prior(law, rng)
+    theta, before = _draw(fit, rng), _draw_prior(law, rng)
+    of_levels = _draw(levels, rng)
     rows = []
     for subject, dH in enumerate(split_subjects(design)):
         row = dict.fromkeys(_MEASURES, np.nan)
-        if fit.found and dH.size >= _FEWEST_TRIALS and np.ptp(dH) > 0:
-            row |= _measure(theta[:, subject], before, dH, tolerance=tolerance)
+        if fit.found and levels.found and dH.size >= _FEWEST_TRIALS and np.ptp(dH) > 0:
+            row |= _measure(theta[:, subject], of_levels[:, subject], before, dH, tolerance=tolerance)
         rows.append(row | {"n_trials": dH.size, "verdict": _decide(row)})
     return xr.Dataset(
         {name: (names.SUBJECT, np.array([row[name] for row in rows])) for name in (*_MEASURES, "n_trials")}
@@ -100,6 +103,7 @@ _MEASURES = (
     "prior_p_monotone",
     "bayes_factor",
     "p_rise",
+    "p_level_rise",
     "p_drop",
     "largest_rise",
     "dH_lower",
@@ -132,9 +136,16 @@ def likeliest_rise(curves: Floats, *, tolerance: float) -> float:
     return float(max(shares))
 
 
-def _measure(theta: Floats, before: Floats, dH: Floats, *, tolerance: float) -> dict[str, float]:
+def _draw(fit: LawFit, rng: np.random.Generator) -> Floats:
+    """Coefficients, shape (n_draws, n_subjects, n_features)."""
+    drawn: Floats = fit.theta(fit.draw(_DRAWS, rng=rng))
+    return drawn
+
+
+def _measure(theta: Floats, of_levels: Floats, before: Floats, dH: Floats, *, tolerance: float) -> dict[str, float]:
     lower, upper = np.quantile(dH, _QUANTILES)
-    columns = stack([rising_splines(np.linspace(lower, upper, _POINTS))])
+    points = np.linspace(lower, upper, _POINTS)
+    columns = stack([rising_splines(points)])
     curves = theta @ columns
     rise = largest_rise(curves)
     after, prior = (_share(rises <= tolerance) for rises in (rise, largest_rise(before @ columns)))
@@ -143,6 +154,7 @@ def _measure(theta: Floats, before: Floats, dH: Floats, *, tolerance: float) -> 
         "prior_p_monotone": prior,
         "bayes_factor": after / (1 - after) * (1 - prior) / prior,
         "p_rise": likeliest_rise(curves, tolerance=tolerance),
+        "p_level_rise": likeliest_rise(of_levels @ stack([jumps(points)]), tolerance=tolerance),
         "p_drop": float((curves[:, 0] - curves[:, -1] > tolerance).mean()),
         "largest_rise": float(np.median(rise)),
         "dH_lower": float(lower),
@@ -162,7 +174,8 @@ def _share(hits: NDArray[np.bool_]) -> float:
 
 
 def _decide(row: dict[str, float]) -> str:
-    if row["p_monotone"] < _ACCUSED_BELOW and row["p_rise"] > _ACCUSED_RISE:
+    rises = row["p_rise"] > _ACCUSED_RISE and row["p_level_rise"] > _ACCUSED_RISE
+    if row["p_monotone"] < _ACCUSED_BELOW and rises:
         return NOT_MONOTONE
     falls = row["p_monotone"] > _FALLS_ABOVE and row["bayes_factor"] > _FALLS_FACTOR and row["p_drop"] > _FALLS_DROP
     return FALLS if falls else UNCLEAR

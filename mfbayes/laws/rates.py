@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.special import expit, logit
 
 from mfbayes import names
 from mfbayes.laws.comparison import compare_laws
@@ -43,8 +44,14 @@ CURVES: dict[str, Curve] = {
     "flat": np.zeros_like,
     "rises by 1 from dH -.4 to .4": bump(1.0),
     "rises by 2 from dH -.4 to .4": bump(2.0),
+    "steep: -3 tanh(8 dH)": lambda dH: -3 * np.tanh(8 * dH),
+    "slope 15 between shares .1 and .9": lambda dH: logit(0.1 + 0.8 * expit(-15 * dH)),
 }
-"""Log-odds of following the text by dH, for the verdicts on monotonicity."""
+"""Log-odds of following the text by dH, for the verdicts on monotonicity; the last is that of a model with lapses."""
+_SIZES = (60, 200)
+_LARGE = 800
+_STEEP = tuple(CURVES)[-2:]
+"""Also judged with many groups, which tell a smooth fit to such a curve from the curve."""
 
 LAWS: dict[str, Callable[[Floats, Floats], Floats]] = {
     "dH, slope 2": lambda text, image: -2 * relative_uncertainty(text, image),
@@ -137,11 +144,12 @@ _VERDICTS = {"monotone": (FALLS, UNCLEAR, NOT_MONOTONE), "dH_suffices": ("yes", 
 
 
 def _jobs(curves: int, laws: int) -> Iterator[tuple[str, str, int, int]]:
-    for judgement, truths, replicates in (("monotone", CURVES, curves), ("dH_suffices", LAWS, laws)):
-        for n_groups in (60, 200):
-            for name in truths:
-                for replicate in range(replicates):
-                    yield judgement, name, n_groups, replicate
+    truths = [("monotone", name, n_groups, curves) for n_groups in _SIZES for name in CURVES]
+    truths += [("monotone", name, _LARGE, curves) for name in _STEEP]
+    truths += [("dH_suffices", name, n_groups, laws) for n_groups in _SIZES for name in LAWS]
+    for judgement, name, n_groups, replicates in truths:
+        for replicate in range(replicates):
+            yield judgement, name, n_groups, replicate
 
 
 def _work(job: tuple[str, str, int, int]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The effects of groups that the marginal likelihood integrated out, brought back."""
+"""The effects of groups: as they were sampled, or brought back where the marginal likelihood integrated them out."""
 
 import numpy as np
 import xarray as xr
@@ -11,20 +11,23 @@ from mfbayes.marginal.likelihood import marginal_likelihood
 type Floats = NDArray[np.float64]
 
 _DRAWS = 48
+EFFECTS = ("group_effect", "group_model_effect")
+"""What a posterior calls u and v where they were sampled."""
 
 
 def recover_effects(design: Design, posterior: xr.Dataset) -> xr.Dataset:
     """Posterior mean and standard deviation of u (group) and v (group and model), in log-odds.
 
-    Given the parameters the effects are about normal around their mode; both moments are then averaged
-    over some 50 draws of the parameters, evenly spaced.
+    Moments of the draws, where effects were sampled. Where they were integrated out, they are about normal around
+    their mode given the parameters, and both moments are averaged over some 50 draws of these, evenly spaced; that
+    is for choices without lapses.
 
     Parameters
     ----------
     design : Design
         The trials that were fitted.
     posterior : Dataset
-        Draws of `intercept`, `slope` and the standard deviations of the effects.
+        Draws of the effects, or of `intercept`, `slope` and the standard deviations of the effects.
 
     Returns
     -------
@@ -32,6 +35,28 @@ def recover_effects(design: Design, posterior: xr.Dataset) -> xr.Dataset:
         `group_effect`, `group_effect_sd` over group and, where v is in the model, `group_model_effect`,
         `group_model_effect_sd` over (model, group), NaN where a model has no trial of a group.
     """
+    if EFFECTS[0] in posterior:
+        sampled = [name for name in EFFECTS if name in posterior]
+        over = ("chain", "draw")
+        moments = [(posterior[name].mean(over).to_numpy(), posterior[name].std(over).to_numpy()) for name in sampled]
+    else:
+        moments = [(part.mean, part.sd) for part in _bring_back(design, posterior)]
+    (group, group_sd), *of_branch = moments
+    effects = xr.Dataset(
+        {"group_effect": (names.GROUP, group), "group_effect_sd": (names.GROUP, group_sd)},
+        coords={names.GROUP: np.array(design.groups, dtype=object)},
+    )
+    if design.has_model_effect:
+        for name, values in zip(("group_model_effect", "group_model_effect_sd"), of_branch[0], strict=True):
+            spread = np.full((len(design.models), len(design.groups)), np.nan)
+            spread[design.branch_model, design.branch_group] = values
+            effects[name] = ((names.MODEL, names.GROUP), spread)
+        effects = effects.assign_coords({names.MODEL: np.array(design.models, dtype=object)})
+    return effects
+
+
+def _bring_back(design: Design, posterior: xr.Dataset) -> "tuple[_Moments, _Moments]":
+    """Moments of u and of v by Laplace's method."""
     drawn = posterior.stack(sample=("chain", "draw")).transpose("sample", ...)
     positions = np.unique(np.linspace(0, drawn.sizes["sample"] - 1, _DRAWS).astype(np.int64))
     intercept, slope = drawn["intercept"].to_numpy(), drawn["slope"].to_numpy()
@@ -49,18 +74,7 @@ def recover_effects(design: Design, posterior: xr.Dataset) -> xr.Dataset:
             likelihood = likelihood.started_at(coefficients, scales[i])
         scores, weights = likelihood.settle(coefficients, scales[i])
         _add_moments(design, scores, weights, scales[i] ** 2, group, branch)
-    found = {
-        "group_effect": (names.GROUP, group.mean),
-        "group_effect_sd": (names.GROUP, group.sd),
-    }
-    effects = xr.Dataset(found, coords={names.GROUP: np.array(design.groups, dtype=object)})
-    if design.has_model_effect:
-        for name, values in (("group_model_effect", branch.mean), ("group_model_effect_sd", branch.sd)):
-            spread = np.full((len(design.models), len(design.groups)), np.nan)
-            spread[design.branch_model, design.branch_group] = values
-            effects[name] = ((names.MODEL, names.GROUP), spread)
-        effects = effects.assign_coords({names.MODEL: np.array(design.models, dtype=object)})
-    return effects
+    return group, branch
 
 
 class _Moments:

@@ -90,7 +90,8 @@ def estimate_pooled(compression: Compression, score: Score, *, ci_prob: float = 
         "no-trials", "one-sided", "constant", "separable" or "not-converged"; bounds NaN and "one-group"; or "flat"
         (slope cannot be told from zero), "rises" (P(text) rises in dH), "outside" (b beyond the dH there are).
         Over (subject, other_subject): `covariance` of balance points; `difference`, `difference_se`,
-        `difference_lower`, `difference_upper`, NaN between subjects on no common scale.
+        `difference_lower`, `difference_upper` (delta method; infinite where either subject is "flat", for then its
+        balance point may be anywhere), NaN between subjects on no common scale.
     """
     status = judge_existence(compression)
     optimum = find_optimum(compression, score)
@@ -219,12 +220,14 @@ def _compare(estimate: xr.Dataset, covariance: Floats, ci_prob: float) -> xr.Dat
     pairs = np.where(comparable(estimate), 1.0, np.nan)
     difference = (point[:, None] - point[None, :]) * pairs
     se = np.sqrt(np.maximum(variance[:, None] + variance[None, :] - 2 * covariance, 0)) * pairs
+    flat = np.isinf(estimate["lower"].to_numpy())
+    reach = np.where((flat[:, None] | flat) & ~np.isnan(se), np.inf, quantile * se)
     found = {
         "covariance": covariance,
         "difference": difference,
         "difference_se": se,
-        "difference_lower": difference - quantile * se,
-        "difference_upper": difference + quantile * se,
+        "difference_lower": difference - reach,
+        "difference_upper": difference + reach,
     }
     return estimate.assign(
         {name: ((names.SUBJECT, "other_subject"), values) for name, values in found.items()}

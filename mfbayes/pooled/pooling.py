@@ -55,12 +55,12 @@ def plan(places: Iterable[Path], *, subset: str = names.BOTH_CORRECT) -> Work:
 
 
 def pool(
-    places: Path | Sequence[Path],
+    places: str | Path | Sequence[str | Path],
     *,
     subset: str = names.BOTH_CORRECT,
     ci_prob: float = 0.95,
     processes: int = 1,
-    folder: Path | None = None,
+    folder: str | Path | None = None,
 ) -> xr.Dataset:
     """Balance points by one logistic curve a subject, from parquet files of any size.
 
@@ -68,7 +68,7 @@ def pool(
 
     Parameters
     ----------
-    places : Path or sequence of Path
+    places : str, Path or sequence of them
         Parquet files, or folders of them, with the columns of `mfbayes.trials.read_trials`.
     subset : {"both-correct", "all"}
         Only items that the model answers correctly from each modality alone, or every item.
@@ -76,7 +76,7 @@ def pool(
         Probability of the intervals.
     processes : int
         Number of processes; the result does not depend on it.
-    folder : Path, optional
+    folder : str or Path, optional
         Where finished parts are kept, so that a later call goes on from them; nowhere by default.
 
     Returns
@@ -90,7 +90,8 @@ def pool(
         Where a file or a value cannot be used, or nothing is left to analyse.
     """
     check_options(ci_prob=ci_prob, processes=processes)
-    work = plan([places] if isinstance(places, Path) else places, subset=subset)
+    several = [places] if isinstance(places, str | Path) else places
+    work = plan(map(Path, several), subset=subset)
     with TemporaryDirectory() if folder is None else nullcontext(folder) as kept:
         return run(work, Path(kept), ci_prob=ci_prob, processes=processes)
 

@@ -18,7 +18,18 @@ type Run = Callable[..., Any]
 
 COLUMNS = [
     *("model", "task", "condition", "family", "mean", "median", "sd", "lower", "upper", "ci_prob", "intercept_mean"),
-    *("slope_mean", "slope_lower", "slope_upper", "n_trials", "n_text", "n_image", "n_other", "tfr", "status"),
+    *(
+        "slope_mean",
+        "slope_lower",
+        "slope_upper",
+        "n_trials",
+        "n_text",
+        "n_image",
+        "n_other",
+        "tfr",
+        "status",
+        "converged",
+    ),
 ]
 TRUTH = {"reader": 0.8, "arbiter": 0.0, "viewer": -0.8}
 

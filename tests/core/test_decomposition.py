@@ -61,12 +61,13 @@ def test_parts_add_up_and_mirror() -> None:
 
 
 def test_intervals_of_the_parts_cover() -> None:
-    """Two models of one population of groups, 60 times: 95 % intervals miss each part 3 times or so.
+    """Two models of one population of groups, 60 times: 95 % intervals miss each part, and a rest of 0, 3 times or so.
 
     More than 8 misses of 60 come by chance once in 500 such counts.
     """
     study = replace(studies.list_studies()[0], n_groups=60, group_sd=0.6, group_model_sd=0.4, tilt=0.0)
-    missed = dict.fromkeys(PARTS, 0)
+    missed = dict.fromkeys((*PARTS, "unexplained"), 0)
+    unexplained, widths = [], []
     middle = np.linspace(-1.98, 1.98, 100)
     nodes, weights = np.polynomial.hermite_e.hermegauss(21)
     for replicate in range(60):
@@ -100,6 +101,10 @@ def test_intervals_of_the_parts_cover() -> None:
         (b1, b2), (k1, k2) = truth["balance_point"], truth["slope"]
         by_b = ((ratio_of(b1, k2) - ratio_of(b2, k2)) + (ratio_of(b1, k1) - ratio_of(b2, k1))) / 2
         by_k = ((ratio_of(b2, k1) - ratio_of(b2, k2)) + (ratio_of(b1, k1) - ratio_of(b1, k2))) / 2
-        for part, true in zip(PARTS, (0.0, by_b, by_k), strict=True):
+        unexplained.append(float(found["unexplained"]))
+        widths.append(float(found["unexplained_upper"] - found["unexplained_lower"]))
+        for part, true in zip(missed, (0.0, by_b, by_k, 0.0), strict=True):
             missed[part] += not float(found[f"{part}_lower"]) <= true <= float(found[f"{part}_upper"])
     assert max(missed.values()) <= 8, missed
+    # A standard deviation of 60 has an error of 9 %; 3 of them about a ratio that was 1.05 in 100 other studies.
+    assert 0.77 < np.mean(widths) / (2 * 1.96) / np.std(unexplained) < 1.35

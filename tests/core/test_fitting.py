@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,9 +14,12 @@ from arviz_stats import summary  # type: ignore[attr-defined]
 import mfbayes
 from mfbayes import sampling
 from mfbayes.errors import InputError
-from mfbayes.estimates.balance import COLUMNS, write_balance_points
+from mfbayes.estimates.balance import COLUMNS, describe_balance_points, write_balance_points
 from mfbayes.fitting import load_fit, save_fit
+from mfbayes.outcome_model import OutcomePriors
+from mfbayes.priors import Priors
 from mfbayes.sampling import Effort
+from mfbayes.trials import check_trials
 from mfbayes.vacillation.estimates import add_trace_estimates
 
 TRUTH = {"seer": -0.6, "middle": 0.0, "reader": 0.5}
@@ -41,9 +45,11 @@ def test_truth_is_within_the_posterior(tree: xr.DataTree) -> None:
     for model, truth in TRUTH.items():
         row = rows[model]
         assert abs(row["mean"] - truth) < 3.5 * row["sd"]
-        assert row["slope_lower"] - 0.5 < 2.5 < row["slope_upper"] + 0.5
         assert row["status"] == "ok"
     posterior = tree["posterior"].to_dataset()
+    # Posteriors of log-slopes are about normal; the truth is 3.5 standard deviations off as seldom.
+    log_slope = np.log(posterior["slope"].sel(subject=list(TRUTH)).stack(sample=("chain", "draw")).to_numpy())
+    assert (np.abs(log_slope.mean(axis=1) - np.log(2.5)) < 3.5 * log_slope.std(axis=1)).all()
     for name in ("group_sd", "group_model_sd"):
         assert posterior[name].quantile(0.001) < 0.6 < posterior[name].quantile(0.999)
 
@@ -168,11 +174,59 @@ def test_haste_is_told_and_a_seed_repeats(trials: pd.DataFrame, monkeypatch: pyt
     once, again = mfbayes.fit(one, seed=3), mfbayes.fit(one, seed=3)
     assert once.attrs["status"] == "not-converged"
     assert (once["estimates/balance_points"].to_dataset()["status"] == "not-converged").all()
+    assert not mfbayes.balance_points(once)["converged"].any()
     assert "group_model_sd" not in once["posterior"].to_dataset()
     notes = json.loads(once.attrs["notes"])
     assert any("(v)" in note for note in notes)
     assert any("All trials are used" in note for note in notes)
     xr.testing.assert_identical(once, again)
+
+
+def test_one_side_only_is_told_whether_the_fit_converged_or_not(tree: xr.DataTree) -> None:
+    """A fact of the trials: that the sampler failed too is in the column beside it."""
+    trials = pd.DataFrame({"model": "m", "subject": "m", "task": "t", "group": ["a", "b"], "choice": "text", "dH": 0.1})
+    draws = tree["posterior"].to_dataset()[["balance_point", "slope", "intercept"]].isel(subject=[0])
+    for passed in (True, False):
+        found = describe_balance_points(
+            draws.assign_coords(subject=["m"]), trials, ci_prob=0.9, passed=passed, rng=np.random.default_rng(0)
+        )
+        assert found["status"].to_numpy().tolist() == ["one-sided"]
+    assert mfbayes.balance_points(tree)["converged"].all()
+
+
+def test_what_is_no_table_of_trials_is_refused_with_a_way_out(trials: pd.DataFrame, tmp_path: Path) -> None:
+    selected = mfbayes.select_trials(check_trials(trials))
+    cases: tuple[tuple[Any, str], ...] = (
+        ("trials.csv", r"read_trials\('trials.csv'\)"),
+        (selected, "'trials'"),
+        ([1], "got list"),
+    )
+    for wrong, remedy in cases:
+        with pytest.raises(InputError, match=remedy):
+            mfbayes.fit(wrong)
+        for judge in (mfbayes.compare_laws, mfbayes.fit_three_outcomes, mfbayes.judge_monotonicity):
+            with pytest.raises(InputError, match=remedy):
+                judge(wrong, seed=0)
+    for judge in (mfbayes.compare_laws, mfbayes.fit_three_outcomes):
+        with pytest.raises(InputError, match=r"select_trials\(trials\)"):
+            judge(trials, seed=0)
+    with pytest.raises(InputError, match="folder of a run, got DataTree"):
+        mfbayes.report(xr.DataTree(), tmp_path)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="no such file"):
+        load_fit(str(tmp_path / "absent.nc"))
+    with pytest.raises(InputError, match=str(tmp_path)):
+        mfbayes.pool(str(tmp_path))
+
+
+@pytest.mark.parametrize("wrong", [{"group_sd": -1.0}, {"slope_sd": 0.0}, {"group_model_sd": np.nan}])
+def test_priors_that_are_none_are_refused(wrong: dict[str, float]) -> None:
+    name = next(iter(wrong))
+    for priors in (Priors, OutcomePriors):
+        if name in priors.__dataclass_fields__:
+            with pytest.raises(InputError, match=f"{name} of the priors to be a finite number above 0"):
+                priors(**wrong)
+    with pytest.raises(InputError, match="log_slope_mean"):
+        Priors(log_slope_mean=np.inf)
 
 
 def test_options_that_cannot_be_are_refused_before_anything_runs(trials: pd.DataFrame) -> None:

@@ -92,11 +92,22 @@ def test_a_fit_with_lapses_is_whole(simulate, monkeypatch: pytest.MonkeyPatch, t
         lapse = np.broadcast_to(np.array([0.05, 0.1]), (*size, 2))
         dims = ("chain", "draw", "model_label")
         posterior = drawn.posterior.assign(lapse=(dims, lapse)).assign_coords(model_label=["a", "b"])
+        # Draws of -2 and of 2 about a mean of the group's or branch's number.
+        for name, dim, n in (("group_effect", "group", 8), ("group_model_effect", "branch", 16)):
+            sign = np.where(np.arange(size[1]) % 2, 2.0, -2.0)
+            values = np.broadcast_to(sign[:, None] + np.arange(n), (*size, n))
+            posterior[name] = (("chain", "draw", dim), values)
         return replace(drawn, posterior=posterior)
 
     monkeypatch.setattr(sampling, "sample", draw)
     tree = mfbayes.fit(trials, lapse=True, checks=False)
-    assert {"lapse", "balance_point", "slope"} <= set(asked)
+    assert {"lapse", "balance_point", "slope", "group_effect", "group_model_effect"} <= set(asked)
+    # Effects are those that were sampled with the lapses, and their draws are not kept.
+    effects = tree["estimates/group_effects"].to_dataset()
+    np.testing.assert_allclose(effects["group_effect"], np.arange(8))
+    np.testing.assert_allclose(effects["group_model_effect"], np.arange(16).reshape(8, 2).T)
+    np.testing.assert_allclose(effects["group_effect_sd"], 2)
+    assert not {"group_effect", "group_model_effect"} & set(tree["posterior"].to_dataset().data_vars)
     assert tree.attrs["method"] == "reference"
     mfbayes.save_fit(tree, tmp_path / "fit.nc")
     again = mfbayes.load_fit(tmp_path / "fit.nc")

@@ -1,6 +1,8 @@
 """Laws compared: truths are recognised, gradients are exact, and leaving out agrees with fitting again."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,6 +27,7 @@ from mfbayes.laws.catalogue import (
 from mfbayes.laws.comparison import compare_laws
 from mfbayes.laws.curves import average_share, law_curves
 from mfbayes.laws.laplace import LawFit, fit_law
+from mfbayes.laws.law import Law
 from mfbayes.laws.leaving_out import leave_groups_out, tell
 from mfbayes.marginal.quadratic import expand
 from mfbayes.uncertainty import relative_uncertainty
@@ -159,18 +162,21 @@ def test_what_a_group_tells_agrees_with_differences(small: pd.DataFrame) -> None
     np.testing.assert_allclose(np.diag(summed)[:n], np.diag(exact)[:n], rtol=0.15)
 
 
-def test_curves_cover_the_truth_and_stop_where_dH_does(straight: pd.DataFrame) -> None:
-    inner = straight[straight["dH"].abs() < 1.2].reset_index(drop=True)
-    curves = law_curves(inner, seed=1)
-    grid = curves["dH"].to_numpy()
-    assert np.isnan(curves["mean"].to_numpy()[..., np.abs(grid) > 1.25]).all()
-    seen = np.abs(grid) < 1.1
-    truth = average_share((2.0 * (0.3 - grid))[None, :], np.array([np.hypot(0.6, 0.4)]))[0]
-    inside = (curves["lower"] <= truth) & (truth <= curves["upper"])
-    # Pointwise 95 % bands of nine correlated curves, each about a handful of independent points.
-    assert float(inside.to_numpy()[..., seen].mean()) > 0.75
-    falling = curves["mean"].sel(law=[DH, MONOTONE_SPLINE]).to_numpy()[..., seen]
-    assert (np.diff(falling, axis=-1) < 0).all()
+def test_curves_cover_the_truth_and_stop_where_dH_does() -> None:
+    covered = []
+    for seed in range(4):
+        trials = simulate_law(falls_in_dH, seed=seed)
+        curves = law_curves(trials[trials["dH"].abs() < 1.2].reset_index(drop=True), seed=1)
+        grid = curves["dH"].to_numpy()
+        assert np.isnan(curves["mean"].to_numpy()[..., np.abs(grid) > 1.25]).all()
+        seen = np.abs(grid) < 1.1
+        truth = average_share((2.0 * (0.3 - grid))[None, :], np.array([np.hypot(0.6, 0.4)]))[0]
+        inside = (curves["lower"] <= truth) & (truth <= curves["upper"])
+        covered.append(float(inside.to_numpy()[..., seen].mean()))
+        falling = curves["mean"].sel(law=[DH, MONOTONE_SPLINE]).to_numpy()[..., seen]
+        assert (np.diff(falling, axis=-1) < 0).all()
+    # Bands of 95 %; the share covered had mean .96 and sd .064 over 18 other data sets, as curves share their groups.
+    assert np.mean(covered) > 0.95 - 4 * 0.064 / len(covered) ** 0.5
 
 
 def test_what_cannot_be_compared_is_refused(straight: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,6 +194,30 @@ def test_what_cannot_be_compared_is_refused(straight: pd.DataFrame, monkeypatch:
     monkeypatch.setattr("mfbayes.laws.catalogue.MAX_TRIALS", 100)
     with pytest.raises(InputError, match="at most 100 trials"):
         compare_laws(straight, seed=1)
+
+
+def test_a_law_whose_mode_is_not_found_is_neither_best_nor_drawn(
+    small: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = compare_laws(small, seed=1)
+    lost = {whole.attrs["best"]}
+
+    def fit_some(law: Law, *arguments: Any, **options: Any) -> LawFit:
+        fit = fit_law(law, *arguments, **options)
+        return replace(fit, found=law.label not in lost)
+
+    monkeypatch.setattr("mfbayes.laws.comparison.fit_law", fit_some)
+    monkeypatch.setattr("mfbayes.laws.curves.fit_law", fit_some)
+    compared = compare_laws(small, seed=1)
+    expected = whole["elpd"].drop_sel(law=list(lost)).idxmax("law").item()
+    assert compared.attrs["best"] == expected
+    assert np.isnan(compared["p_parameters"].sel(law=list(lost))).all()
+    lost |= {MONOTONE_SPLINE}
+    assert np.isnan(law_curves(small, seed=1)["mean"].sel(law=MONOTONE_SPLINE)).all()
+    lost |= set(LAWS)
+    none = compare_laws(small, seed=1)
+    assert none.attrs["best"] == ""
+    assert none.attrs["dH_suffices"] == "unclear"
 
 
 def test_the_arbiter_needs_every_probability(straight: pd.DataFrame) -> None:

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from mfbayes.errors import InputError
-from mfbayes.laws.bases import N_STEPS, rising_splines
+from mfbayes.laws.bases import N_LEVELS, N_STEPS, jumps, rising_splines
 from mfbayes.laws.monotonicity import FALLS, NOT_MONOTONE, UNCLEAR, judge_monotonicity, largest_rise
 from mfbayes.laws.rates import CURVES, Curve, bump, describe, judge_curve, judge_law, simulate_law
 
@@ -57,6 +57,28 @@ def test_bumps_are_found_and_logistic_models_are_not_accused() -> None:
     assert int((bumps["verdict"] == NOT_MONOTONE).sum()) >= 5
     # True rise 2.5, smoothed by knots .5 apart; standard error about .4 a model, so .15 for the mean of 8.
     assert 1.7 < float(bumps["largest_rise"].mean()) < 3.2
+
+
+def test_levels_fall_where_a_curve_falls_however_steep() -> None:
+    dH = np.linspace(-2, 2, 2001)
+    columns = np.vstack([np.ones(dH.size), jumps(dH)])
+    smooth = np.vstack([np.ones(dH.size), rising_splines(dH)])
+    assert columns.shape == (N_LEVELS, dH.size)
+    for target in (-3 * np.tanh(8 * dH), -3 * np.sign(dH - 0.1)):
+        fitted, swinging = (part.T @ np.linalg.lstsq(part.T, target)[0] for part in (columns, smooth))
+        assert largest_rise(fitted[None])[0] < 1e-9
+        assert largest_rise(swinging[None])[0] > 0.3
+
+
+def test_a_steep_fall_is_not_taken_for_a_rise_by_many_groups() -> None:
+    """The spline swings about the curve and is sure of it; the levels are not."""
+    judged = judge_monotonicity(
+        simulate_curve(CURVES["steep: -3 tanh(8 dH)"], n_groups=800, seed=1, n_models=2), seed=0
+    )
+    assert (judged["p_monotone"] < 0.01).all()
+    assert (judged["p_rise"] > 0.99).all()
+    assert (judged["p_level_rise"] < 0.99).all()
+    assert (judged["verdict"] == UNCLEAR).all()
 
 
 def test_no_slope_is_never_called_falling() -> None:

@@ -123,7 +123,8 @@ def test_few_others_are_refused(trials: pd.DataFrame) -> None:
     [
         (0.5, 0.05, True, NO_SIGN),
         (0.03, 0.05, True, NO_SIGN),
-        (0.02, 0.05, True, NOT_IGNORABLE),
+        (0.02, 0.05, True, NO_SIGN),
+        (0.01, 0.05, True, NOT_IGNORABLE),
         (0.995, 0.05, True, NOT_IGNORABLE),
         (0.5, 0.15, True, UNCLEAR),
         (0.01, 0.05, False, UNCLEAR),
@@ -137,7 +138,9 @@ def test_verdict_follows_its_rule(above: float, reach: float, passed: bool, verd
             "shift_upper": ("subject", [reach]),
         }
     )
-    assert _judge(table, ci_prob=0.95, passed=passed) == verdict
+    assert _judge(table, ci_prob=0.95, zone=0.1, passed=passed) == verdict
+    wide = UNCLEAR if not passed else NO_SIGN if verdict == UNCLEAR else verdict
+    assert _judge(table, ci_prob=0.95, zone=0.2, passed=passed) == wide
 
 
 def simulate_others(loading: float, *, seed: int, n_groups: int) -> pd.DataFrame:

@@ -1,5 +1,6 @@
 """The pooled model: bins that merge exactly, the exact optimum, and intervals that know their groups."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -210,6 +211,20 @@ def test_what_intervals_cannot_tell_has_a_status(
     assert found["status"].item() == status
     assert not np.isfinite(found["lower"].item())
     assert np.isfinite(found["balance_point"].item())
+
+
+def test_differences_to_a_balance_point_that_may_be_anywhere_are_unbounded() -> None:
+    batch = simulate(6000, balance_points=[0.1, -0.2, 0.0], seed=3)
+    flat = batch.subject == 2
+    noise = np.random.default_rng(5).random(flat.size) < 0.5
+    found = estimate(replace(batch, is_text=np.where(flat, noise, batch.is_text)))
+    assert found["status"].to_numpy().tolist() == ["ok", "ok", "flat"]
+    lower, upper = (found[f"difference_{bound}"].to_numpy() for bound in ("lower", "upper"))
+    for one, other in ((0, 2), (2, 1)):
+        assert lower[one, other] == -np.inf
+        assert upper[one, other] == np.inf
+    assert np.isfinite([lower[0, 1], upper[0, 1]]).all()
+    assert np.isnan(np.diag(lower)).all()
 
 
 def test_a_curve_that_rises_and_a_balance_point_beyond_the_data_are_told() -> None:
