@@ -1,5 +1,6 @@
 """The same shards on a local cluster of two nodes; where Ray is missing, nothing here runs."""
 
+import json
 import os
 import re
 import shutil
@@ -89,8 +90,10 @@ def test_workers_that_die_again_and_again_are_an_error(
 
 
 def test_error_of_a_worker_keeps_its_words(tmp_path: Path, dataset: Dataset, model_folders: dict[str, Path]) -> None:
-    folder = Path(shutil.copytree(model_folders["llava"], tmp_path / "cut"))
-    weights = (folder / "model.safetensors").read_bytes()
-    (folder / "model.safetensors").write_bytes(weights[: len(weights) // 2])
+    folder = Path(shutil.copytree(model_folders["llava"], tmp_path / "other"))
+    # Only reading the weights tells that they are of another size.
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config["text_config"]["intermediate_size"] *= 2
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     done = run(dataset, folder, tmp_path / "out", tmp_path / "none")
-    assert re.search(r"refused: cut@\w+ cannot be loaded: .*Fetch or save it again", done.stderr)
+    assert re.search(r"refused: other@\w+ cannot be loaded: .*Fetch or save it again", done.stderr)
