@@ -111,13 +111,14 @@ def describe(rows: list[dict[str, Any]]) -> str:
     head = (*QUANTITIES, "distance told", "passed", "R-hat, largest", "ESS, smallest")
     lines = [f"| truth and fit | data sets | {' | '.join(head)} |", "|---" * (2 + len(head)) + "|"]
     table = pd.DataFrame([{**row, **row["coverage"]} for row in rows])
-    for name, own in table.groupby("study", sort=False):
+    with_groups = table[table["study"].map(lambda name: STUDIES[name].groups)]
+    for name, own in [*table.groupby("study", sort=False), ("all with effects of groups", with_groups)]:
         cells = []
         for quantity in QUANTITIES:
             values = own[quantity].dropna() if quantity in own else pd.Series(dtype=float)
             known = len(values) > 1
             cells.append(f"{values.mean():.3f} ({values.std() / len(values) ** 0.5:.3f})" if known else "-")
-        cells.append(f"{own['told_distance'].mean():.2f}")
+        cells.append(f"{own['told_distance'].mean():.2f}" if name in STUDIES else "-")
         cells.append(f"{own['passed'].mean():.2f}")
         cells.append(f"{own['max_r_hat'].max():.3f}")
         cells.append(f"{own['min_ess'].min()}")
