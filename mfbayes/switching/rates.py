@@ -26,6 +26,7 @@ from mfbayes.switching.structure import GROUP_SDS, LEVEL
 from mfbayes.switching.terms import DEFAULT_TERMS, DISTANCE
 
 SEED, CI_PROB = 20_261_124, 0.95
+_ALL = "all with effects of groups"
 _MARK, _END = "<!-- coverage -->", "<!-- end of coverage -->"
 
 
@@ -111,14 +112,15 @@ def describe(rows: list[dict[str, Any]]) -> str:
     head = (*QUANTITIES, "distance told", "passed", "R-hat, largest", "ESS, smallest")
     lines = [f"| truth and fit | data sets | {' | '.join(head)} |", "|---" * (2 + len(head)) + "|"]
     table = pd.DataFrame([{**row, **row["coverage"]} for row in rows])
-    with_groups = table[table["study"].map(lambda name: STUDIES[name].groups)]
-    for name, own in [*table.groupby("study", sort=False), ("all with effects of groups", with_groups)]:
+    with_groups = table[table["study"].isin([name for name, study in STUDIES.items() if study.groups])]
+    together = [(_ALL, with_groups)] if with_groups["study"].nunique() > 1 else []
+    for name, own in [*table.groupby("study", sort=False), *together]:
         cells = []
         for quantity in QUANTITIES:
             values = own[quantity].dropna() if quantity in own else pd.Series(dtype=float)
             known = len(values) > 1
             cells.append(f"{values.mean():.3f} ({values.std() / len(values) ** 0.5:.3f})" if known else "-")
-        cells.append(f"{own['told_distance'].mean():.2f}" if name in STUDIES else "-")
+        cells.append(f"{own['told_distance'].mean():.2f}" if name != _ALL else "-")
         cells.append(f"{own['passed'].mean():.2f}")
         cells.append(f"{own['max_r_hat'].max():.3f}")
         cells.append(f"{own['min_ess'].min()}")
