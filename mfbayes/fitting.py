@@ -233,10 +233,14 @@ def _draw(design: Design, *, method: str, lapse: bool, priors: Priors | None, se
         return fast.approximate(design, priors=priors, seed=seed)
     from mfbayes.following import following_model, marginal_model
     from mfbayes.lapses import lapsing_model
-    from mfbayes.sampling import ATTEMPTS, MARGINAL_ATTEMPTS, sample
+    from mfbayes.sampling import ATTEMPTS, LAPSING_ATTEMPTS, MARGINAL_ATTEMPTS, sample
 
-    integrated = method == names.NUTS
-    build = marginal_model if integrated else lapsing_model if lapse else following_model
+    if method == names.NUTS:
+        build, attempts = marginal_model, MARGINAL_ATTEMPTS
+    elif lapse:
+        build, attempts = lapsing_model, LAPSING_ATTEMPTS
+    else:
+        build, attempts = following_model, ATTEMPTS
     model = build(design, priors=priors)
     spreads = [f"{name}{level}_sd" for name in ("balance_point", "log_slope") for level in _infixes(design)]
     gate = ["balance_point", "slope", "balance_point_mean", "log_slope_mean", *spreads, *design.group_scales]
@@ -247,7 +251,7 @@ def _draw(design: Design, *, method: str, lapse: bool, priors: Priors | None, se
         gate=gate,
         seed=seed,
         progress=progress,
-        attempts=MARGINAL_ATTEMPTS if integrated else ATTEMPTS,
+        attempts=attempts,
     )
 
 

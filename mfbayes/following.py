@@ -65,7 +65,7 @@ def following_model(design: Design, *, priors: Priors | None = None) -> pm.Model
         through potentials, the model can be sampled but not simulated forwards.
     """
     with pm.Model(coords=coordinates(design), check_bounds=False) as model:
-        logit_p = linear_predictor(design, priors=priors or Priors())
+        logit_p = linear_predictor(design, estimate_pilot(design), priors=priors or Priors())
         pm.Bernoulli("is_text", logit_p=logit_p, observed=design.is_text, dims="trial")
     return model
 
@@ -115,18 +115,21 @@ def coordinates(design: Design) -> dict[str, Any]:
     } | {f"{name}_label": list(labels) for name, (labels, _) in design.levels.items()}
 
 
-def linear_predictor(design: Design, *, priors: Priors) -> Tensor:
+def linear_predictor(design: Design, pilot: Estimates, *, priors: Priors, slope_shift: Tensor | float = 0.0) -> Tensor:
     """Add everything up to logit P(text) of each trial to the model in whose context it is called.
 
     Parameters
     ----------
     design : Design
         Trials, laid out; the model has the dims of `coordinates`.
+    pilot : Estimates
+        Rough estimates, which place the coordinates.
     priors : Priors
         Scales of the priors.
+    slope_shift : tensor, shape (n_subjects,), or float
+        How far from the pilot's the log slopes are expected, given other parameters.
     """
-    pilot = estimate_pilot(design)
-    subjects = add_subjects(design, priors, pilot)
+    subjects = add_subjects(design, priors, pilot, slope_shift=slope_shift)
     sds: dict[str, Any] = {name: signed_scale(name, getattr(priors, name)) for name in design.group_scales}
     of_group, of_branch, of_cell = (sds.get(name, 0.0) for name in GROUP_SCALES)
 
@@ -173,18 +176,19 @@ def linear_predictor(design: Design, *, priors: Priors) -> Tensor:
     return logit_p
 
 
-def estimate_pilot(design: Design) -> Estimates:
-    """Rough estimates of a design, which place the coordinates of its subjects."""
+def estimate_pilot(design: Design, *, lapse: Floats | float = 0.0) -> Estimates:
+    """Rough estimates of a design, which place the coordinates of its subjects; `lapse` as in `estimate_roughly`."""
     return estimate_roughly(
         design.uncertainty,
         design.is_text,
         trial_cell=design.trial_cell,
         cell_subject=design.cell_subject,
         n_subjects=design.n_subjects,
+        lapse=lapse,
     )
 
 
-def add_subjects(design: Design, priors: Priors, pilot: Estimates) -> Subjects:
+def add_subjects(design: Design, priors: Priors, pilot: Estimates, *, slope_shift: Tensor | float = 0.0) -> Subjects:
     """Add balance points and slopes with their population to the model in whose context it is called."""
     balance_point = _hierarchical(
         "balance_point",
@@ -201,7 +205,7 @@ def add_subjects(design: Design, priors: Priors, pilot: Estimates) -> Subjects:
         mean=priors.log_slope_mean,
         mean_sd=priors.log_slope_mean_sd,
         scale=priors.log_slope_sd,
-        estimate=pilot.log_slope,
+        estimate=pilot.log_slope + slope_shift,
         precision=pilot.log_slope_precision,
     )
     slope = pm.Deterministic("slope", pt.exp(log_slope), dims=names.SUBJECT)
@@ -209,11 +213,18 @@ def add_subjects(design: Design, priors: Priors, pilot: Estimates) -> Subjects:
 
 
 def _hierarchical(
-    name: str, design: Design, *, mean: float, mean_sd: float, scale: float, estimate: Floats, precision: Floats
+    name: str,
+    design: Design,
+    *,
+    mean: float,
+    mean_sd: float,
+    scale: float,
+    estimate: Tensor | Floats,
+    precision: Floats,
 ) -> Tensor:
     """One effect a subject around a common mean and the effects of its levels, all in informed coordinates."""
     sd = signed_scale(f"{name}_sd", scale)
-    known, expected = pt.constant(precision), pt.constant(estimate)
+    known, expected = pt.constant(precision), pt.as_tensor_variable(estimate)
     told = known / (1 + sd**2 * known)
     centre: Tensor = informed_normal(
         f"{name}_mean",

@@ -33,9 +33,15 @@ class Estimates:
 
 
 def estimate_roughly(
-    dH: Floats, is_text: Floats, *, trial_cell: Indices, cell_subject: Indices, n_subjects: int
+    dH: Floats,
+    is_text: Floats,
+    *,
+    trial_cell: Indices,
+    cell_subject: Indices,
+    n_subjects: int,
+    lapse: Floats | float = 0.0,
 ) -> Estimates:
-    """Estimate every effect by ridge-penalised Newton steps, a cell (group by subject) at a time.
+    """Estimate every effect by ridge-penalised scoring steps, a cell (group by subject) at a time.
 
     Parameters
     ----------
@@ -47,19 +53,21 @@ def estimate_roughly(
         Subject of each cell.
     n_subjects : int
         Number of subjects.
+    lapse : ndarray, shape (n_subjects,), or float
+        Probability of each side by chance, taken as known; see `mfbayes.lapses`.
     """
     n_cells = cell_subject.size
     trial_subject = cell_subject[trial_cell]
+    lapses = np.broadcast_to(lapse, n_subjects)
     coefficients = np.array(
-        [_fit_logistic(dH[trial_subject == s], is_text[trial_subject == s]) for s in range(n_subjects)]
+        [_fit_logistic(dH[trial_subject == s], is_text[trial_subject == s], own)[0] for s, own in enumerate(lapses)]
     )
     slope = np.clip(coefficients[:, 1], 0.3, 10.0)
     base = coefficients[cell_subject, 0]
     effect = np.zeros(n_cells)
 
     def respond() -> tuple[Floats, Floats]:
-        p = expit((base + effect)[trial_cell] - slope[trial_subject] * dH)
-        return is_text - p, p * (1 - p)
+        return _respond((base + effect)[trial_cell] - slope[trial_subject] * dH, is_text, lapses[trial_subject])
 
     def total(values: Floats) -> Floats:
         return np.bincount(trial_cell, values, n_cells)
@@ -92,15 +100,39 @@ def estimate_roughly(
     )
 
 
-def _fit_logistic(dH: Floats, is_text: Floats) -> Floats:
-    """Intercept and slope of logit P(text) = a - k dH, each held by a wide normal prior."""
+def guess_lapse(dH: Floats, is_text: Floats, *, grid: Floats, log_prior: Floats) -> float:
+    """The likeliest probability of each side by chance, of a grid, while group effects are overlooked.
+
+    Parameters
+    ----------
+    dH, is_text : ndarray, shape (n_trials,)
+        Of one model.
+    grid, log_prior : ndarray
+        Probabilities to choose from, and the logarithm of how likely each was before.
+    """
+    heights = [_fit_logistic(dH, is_text, lapse)[1] for lapse in grid]
+    return float(grid[np.argmax(np.add(heights, log_prior))])
+
+
+def _respond(logit: Floats, is_text: Floats, lapse: Floats | float) -> tuple[Floats, Floats]:
+    """Derivative of each trial's log-likelihood in its logit, and the information expected of it."""
+    p = expit(logit)
+    rise, found = (1 - 2 * lapse) * p * (1 - p), lapse + (1 - 2 * lapse) * p
+    told = rise / np.maximum(found * (1 - found), 1e-300)
+    return told * (is_text - found), told * rise
+
+
+def _fit_logistic(dH: Floats, is_text: Floats, lapse: float) -> tuple[Floats, float]:
+    """Intercept and slope of logit P(text) = a - k dH, each held by a wide normal prior, and their log-density."""
     design = np.column_stack([np.ones_like(dH), -dH])
     penalty = np.array([0.25, 1.0]) * _PRIOR_LOG_ODDS
     centre = np.array([0.0, _PRIOR_SLOPE])
     beta = centre.copy()
     for _ in range(_STEPS):
-        p = expit(design @ beta)
-        gradient = design.T @ (is_text - p) - penalty * (beta - centre)
-        hessian = design.T @ (design * (p * (1 - p))[:, None]) + np.diag(penalty)
+        residual, weight = _respond(design @ beta, is_text, lapse)
+        gradient = design.T @ residual - penalty * (beta - centre)
+        hessian = design.T @ (design * weight[:, None]) + np.diag(penalty)
         beta = beta + np.clip(np.linalg.solve(hessian, gradient), -2.0, 2.0)
-    return beta
+    p = expit(design @ beta)
+    likelihood = np.log(lapse + (1 - 2 * lapse) * np.where(is_text == 1, p, 1 - p) + 1e-300).sum()
+    return beta, float(likelihood - 0.5 * penalty @ (beta - centre) ** 2)

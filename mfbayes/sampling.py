@@ -38,6 +38,7 @@ ATTEMPTS = (
     Effort(tune=1000, draws=1000, target_accept=0.95),
     Effort(tune=2000, draws=2000, target_accept=0.99),
 )
+LAPSING_ATTEMPTS = (Effort(tune=500, draws=800, target_accept=0.8), *ATTEMPTS[1:])
 
 
 def sample(

@@ -4,11 +4,11 @@ import argparse
 import json
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from mfbayes.calibration.measures import compare_tiers, measure_coverage, rank_truth, sample_marginal
+from mfbayes.calibration.measures import compare_tiers, measure_coverage, rank_truth, sample_lapsing, sample_marginal
 from mfbayes.calibration.page import describe
 from mfbayes.calibration.studies import Study, list_studies
 from mfbayes.storage import write_text
@@ -22,9 +22,12 @@ _COMPARED = tuple(
     for sd, model_sd, models in ((0.3, 0.5, 2), (0.3, 1.5, 4), (1.5, 1.5, 4), (0.3, 0.0, 8))
 )
 _RANKED = Study(n_groups=30, n_models=4, group_sd=None, group_model_sd=None, tilt=0.0)
+_LAPSING = replace(_RANKED, lapses=True)
 
 
-def _jobs(replicates: int, sampled: int, ranked: int, compared: int) -> Iterator[tuple[str, dict[str, Any]]]:
+def _jobs(
+    replicates: int, sampled: int, ranked: int, compared: int, lapsing: int
+) -> Iterator[tuple[str, dict[str, Any]]]:
     for number, study in enumerate(list_studies()):
         yield f"fast-{number}", {"kind": "fast", "study": study, "number": number, "replicates": replicates}
     for number, study in enumerate(_SAMPLED):
@@ -36,12 +39,15 @@ def _jobs(replicates: int, sampled: int, ranked: int, compared: int) -> Iterator
             yield f"tiers-{number}-{replicate}", job
     for replicate in range(ranked):
         yield f"rank-{replicate}", {"kind": "rank", "study": _RANKED, "number": 2000, "replicate": replicate}
+    for replicate in range(lapsing):
+        yield f"lapses-{replicate}", {"kind": "lapses", "study": _LAPSING, "number": 4000, "replicate": replicate}
 
 
 def _work(key: str, job: Mapping[str, Any]) -> dict[str, Any]:
     study = job["study"]
-    if job["kind"] == "rank":
-        found: dict[str, Any] = rank_truth(study, number=job["number"], replicate=job["replicate"], fit=sample_marginal)
+    if job["kind"] in ("rank", "lapses"):
+        sampled = sample_lapsing if study.lapses else sample_marginal
+        found = rank_truth(study, number=job["number"], replicate=job["replicate"], fit=sampled)
     elif job["kind"] == "tiers":
         found = compare_tiers(study, number=job["number"], replicate=job["replicate"])
     else:
@@ -58,16 +64,14 @@ def main() -> None:
     parser.add_argument("--sampled", type=int, default=20)
     parser.add_argument("--ranked", type=int, default=60)
     parser.add_argument("--compared", type=int, default=6)
+    parser.add_argument("--lapsing", type=int, default=40)
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--only", default="", help="fast, nuts, tiers or rank")
+    parser.add_argument("--only", default="", help="fast, nuts, tiers, rank or lapses")
     options = parser.parse_args()
     lines = options.out.read_text(encoding="utf-8").splitlines() if options.out.exists() else []
     done = {json.loads(line)["key"]: line for line in lines}
-    jobs = [
-        job
-        for job in _jobs(options.replicates, options.sampled, options.ranked, options.compared)
-        if job[0] not in done
-    ]
+    asked = _jobs(options.replicates, options.sampled, options.ranked, options.compared, options.lapsing)
+    jobs = [job for job in asked if job[0] not in done]
     jobs = [job for job in jobs if not options.only or job[1]["kind"] == options.only]
     with ProcessPoolExecutor(options.processes) as pool:
         for result in pool.map(_work, *zip(*jobs, strict=True)) if jobs else []:

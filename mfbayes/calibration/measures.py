@@ -18,6 +18,7 @@ type Fit = Callable[[Design, int], Sample]
 CI_PROB = 0.95
 _RANK_BINS = 20
 _RANK_DRAWS = 399
+_GATE = ("balance_point", "slope", "balance_point_mean", "log_slope_mean", "balance_point_sd", "log_slope_sd")
 
 
 def measure_coverage(study: Study, *, number: int, replicates: int, fit: Fit | None = None) -> dict[str, Any]:
@@ -92,14 +93,14 @@ def compare_tiers(study: Study, *, number: int, replicate: int) -> dict[str, Any
     }
 
 
-def rank_truth(study: Study, *, number: int, replicate: int, fit: Fit) -> dict[str, list[int]]:
-    """Ranks of the true values among thinned draws, from 0 to 399, by variable."""
+def rank_truth(study: Study, *, number: int, replicate: int, fit: Fit) -> dict[str, Any]:
+    """Ranks of the true values among thinned draws, from 0 to 399, by variable; whether the fit `passed`."""
     rng = np.random.default_rng([SEED, number, replicate])
     design, truth = simulate_study(study, rng=rng)
-    posterior = fit(design, replicate).posterior
-    ranks = {}
+    drawn = fit(design, replicate)
+    ranks: dict[str, Any] = {"passed": drawn.passed}
     for name, value in truth.items():
-        draws = posterior[name].stack(sample=("chain", "draw")).transpose(..., "sample").to_numpy()
+        draws = drawn.posterior[name].stack(sample=("chain", "draw")).transpose(..., "sample").to_numpy()
         positions = np.linspace(0, draws.shape[-1] - 1, _RANK_DRAWS).astype(np.int64)
         ranks[name] = np.atleast_1d((draws[..., positions] < np.asarray(value)[..., None]).sum(axis=-1)).tolist()
     return ranks
@@ -118,9 +119,17 @@ def sample_marginal(design: Design, seed: int) -> Sample:
     from mfbayes.following import marginal_model
     from mfbayes.sampling import MARGINAL_ATTEMPTS, sample
 
-    gate = ["balance_point", "slope", "balance_point_mean", "log_slope_mean", "balance_point_sd", "log_slope_sd"]
-    gate = [*gate, *design.group_scales]
+    gate = [*_GATE, *design.group_scales]
     return sample(marginal_model(design), keep=gate, gate=gate, seed=seed, attempts=MARGINAL_ATTEMPTS)
+
+
+def sample_lapsing(design: Design, seed: int) -> Sample:
+    """Draws of the model with lapses, as `fit(lapse=True)` makes them."""
+    from mfbayes.lapses import lapsing_model
+    from mfbayes.sampling import LAPSING_ATTEMPTS, sample
+
+    gate = [*_GATE, *design.group_scales, "lapse"]
+    return sample(lapsing_model(design), keep=gate, gate=gate, seed=seed, attempts=LAPSING_ATTEMPTS)
 
 
 def _bounds(draws: Floats) -> Floats:

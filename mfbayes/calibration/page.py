@@ -1,8 +1,9 @@
 """The measured calibration as a page."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -31,23 +32,20 @@ def describe(path: Path) -> str:
     compared = pd.DataFrame([row for row in rows if row["kind"] == "tiers"])
     if len(compared):
         page += ["## Widths of intervals, `fast` over `nuts`", "", _TIERS.strip(), "", *_compare(compared), ""]
-    ranked = [row for row in rows if row["kind"] == "rank"]
-    if ranked:
-        page += ["## Ranks of true values among the draws of `nuts`", "", _RANKS.format(n=len(ranked)).strip(), ""]
-        page += ["| variable | ranks | chi-square (19 df) | p | mean - 1/2 | spread |", "|---|---|---|---|---|---|"]
-        for name in ("balance_point", "slope", *_SCALARS):
-            ranks = [rank for row in ranked for rank in row[name]]
-            statistic, p = judge_ranks(ranks)
-            shift, shift_error, spread, spread_error = describe_ranks([row[name] for row in ranked])
-            page.append(
-                f"| `{name}` | {len(ranks)} | {statistic:.1f} | {p:.3f} | {shift:+.3f} ({shift_error:.3f}) "
-                f"| {spread:.2f} ({spread_error:.2f}) |"
-            )
-        page.append("")
+    for kind, title, names in (
+        ("rank", "## Ranks of true values among the draws of `nuts`", _RANKED),
+        ("lapses", "## Ranks of true values with lapses, drawn from their prior too (`--lapse`)", (*_RANKED, "lapse")),
+    ):
+        ranked = [row for row in rows if row["kind"] == kind]
+        if ranked:
+            page += [title, "", *_rank(ranked, names), ""]
     return "\n".join(page)
 
 
-_SCALARS = ("balance_point_mean", "balance_point_sd", "log_slope_mean", "log_slope_sd", "group_sd", "group_model_sd")
+_RANKED = (
+    *("balance_point", "slope", "balance_point_mean", "balance_point_sd", "log_slope_mean", "log_slope_sd"),
+    *("group_sd", "group_model_sd"),
+)
 _COLUMNS = (
     "| groups | sigma_g | sigma_gm | models | tilt | TFR, lowest-highest | b | difference of two b | replicates |"
 )
@@ -70,6 +68,23 @@ their chi-square is too large and its p-value too small. Beside it stand the mea
 half and their spread about one half over that of uniform ranks - below one where intervals are too wide, above one
 where they are too narrow - with Monte Carlo errors between studies in brackets, which hold for shared groups too.
 """
+
+
+def _rank(own: list[dict[str, Any]], names: Sequence[str]) -> Iterator[str]:
+    passed = [row["passed"] for row in own if "passed" in row]
+    gate = f" Fits that did not pass their own checks: {passed.count(False)} of {len(passed)}." if passed else ""
+    yield _RANKS.format(n=len(own)).strip() + gate
+    yield ""
+    yield "| variable | ranks | chi-square (19 df) | p | mean - 1/2 | spread |"
+    yield "|---|---|---|---|---|---|"
+    for name in names:
+        ranks = [rank for row in own for rank in row[name]]
+        statistic, p = judge_ranks(ranks)
+        shift, shift_error, spread, spread_error = describe_ranks([row[name] for row in own])
+        yield (
+            f"| `{name}` | {len(ranks)} | {statistic:.1f} | {p:.3f} | {shift:+.3f} ({shift_error:.3f}) "
+            f"| {spread:.2f} ({spread_error:.2f}) |"
+        )
 
 
 def _by_groups(own: pd.DataFrame) -> Iterator[str]:

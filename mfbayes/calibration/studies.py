@@ -8,6 +8,7 @@ import numpy as np
 from scipy.special import expit
 
 from mfbayes.design import Design
+from mfbayes.lapses import LapsePrior
 from mfbayes.priors import Priors
 
 SEED = 20_261_122
@@ -26,6 +27,8 @@ class Study:
         Standard deviations of u and v; None draws them from their priors.
     tilt : float
         Centre of dH: below zero text is followed more often, above less.
+    lapses : bool
+        Whether models also answer at random, at rates drawn from their prior.
     """
 
     n_groups: int
@@ -33,6 +36,7 @@ class Study:
     group_sd: float | None
     group_model_sd: float | None
     tilt: float
+    lapses: bool = False
 
 
 def list_studies() -> list[Study]:
@@ -77,7 +81,9 @@ def simulate_study(study: Study, *, rng: np.random.Generator) -> tuple[Design, d
     ratio = study.tilt + rng.normal(size=study.n_groups)[group] * 0.5 + rng.normal(size=cell.size)
     dH = 2 * np.tanh(ratio / 2)
     effect = group_sd * rng.normal(size=study.n_groups)[group] + model_sd * rng.normal(size=counts.size)[cell]
-    is_text = rng.random(cell.size) < expit(slope[subject] * (balance_point[subject] - dH) + effect)
+    p_text = expit(slope[subject] * (balance_point[subject] - dH) + effect)
+    lapse = rng.beta(1, 1 / LapsePrior().mean - 1, n) / 2 if study.lapses else np.zeros(n)
+    is_text = rng.random(cell.size) < lapse[subject] + (1 - 2 * lapse[subject]) * p_text
     kept, group = np.unique(group, return_inverse=True)
     labels = tuple(f"m{i}" for i in range(n))
     design = Design(
@@ -102,5 +108,5 @@ def simulate_study(study: Study, *, rng: np.random.Generator) -> tuple[Design, d
         "log_slope_sd": k_sd,
         "group_sd": group_sd,
         "group_model_sd": model_sd,
-    }
+    } | ({"lapse": lapse} if study.lapses else {})
     return design, truth

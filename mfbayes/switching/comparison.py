@@ -90,10 +90,9 @@ def compare_switching(
             fit = fitted
         else:
             fit = fit_switching(trajectories, points, terms=terms, priors=scales, seed=seed, attempts=attempts)
-        by_draw = likelihood_by_group(fit, rng=np.random.default_rng(seed))
-        log_weights, k_hat = array_stats.psislw(by_draw)  # type: ignore[no-untyped-call]
-        rows.append(logsumexp(log_weights + by_draw, axis=1))
-        k_hats.append(k_hat)
+        left_out = leave_groups_out(fit, rng=np.random.default_rng(seed))
+        rows.append(left_out.elpd)
+        k_hats.append(left_out.k_hat)
         passed.append(fit.sample.passed)
     by_group, bad = np.array(rows), np.array(k_hats)
     total, n_bad = by_group.sum(axis=1), (~(bad <= _MAX_K_HAT)).sum(axis=1)
@@ -127,23 +126,6 @@ def note_weights(compared: xr.Dataset) -> list[str]:
         f"optimistic, for up to {n_bad.max()} of {compared.attrs['n_groups']} groups have importance weights with a "
         f"Pareto k-hat above {_MAX_K_HAT:g}. Small differences between versions cannot be trusted."
     ]
-
-
-def likelihood_by_group(fit: SwitchingFit, *, rng: np.random.Generator, n_draws: int = _N_DRAWS) -> Floats:
-    """Marginal log-likelihood of every group at draws of the posterior, shape (n_groups, n_draws)."""
-    likelihood = SwitchingLikelihood(fit.layout, effects=fit.pilot.effects, scores=fit.pilot.scores)
-    posterior = fit.sample.posterior.stack(draw_of=("chain", "draw"))
-    hazards = posterior["hazards"].transpose("draw_of", "parameter").to_numpy()
-    spread = posterior["spread"].transpose("draw_of", "scale").to_numpy()
-    picked = rng.choice(len(hazards), size=min(n_draws, len(hazards)), replace=False)
-    structure = fit.structure
-    return np.stack(
-        [
-            likelihood.evaluate(*structure.tabulate(hazards[i]), structure.scales_of_groups(spread[i])).by_group
-            for i in picked
-        ],
-        axis=1,
-    )
 
 
 def _se(by_group: Floats) -> Floats:

@@ -5,7 +5,8 @@ slopes times the terms of its unit. Units are single traces, or bins of traces w
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -179,6 +180,51 @@ def lay_out_pairs(
         unit_trace=order,
         unit_of_trace=number,
     )
+
+
+def take_groups(layout: Layout, chosen: NDArray[np.bool_]) -> Layout:
+    """The pairs of some groups, with the same subjects and places.
+
+    Parameters
+    ----------
+    layout : Layout
+        With effects of groups.
+    chosen : ndarray of bool, shape (n_groups,)
+    """
+    in_cell = np.repeat(chosen, np.diff(layout.group_start))
+    in_unit = np.repeat(in_cell, np.diff(layout.cell_start))
+    number = np.cumsum(in_unit) - 1
+    in_trace = in_unit[layout.unit_of_trace]
+    text, image = (
+        Rows(start=_starts_of(rows.start, in_unit), **_take(rows, in_unit, "place", "count", "switches"))
+        for rows in layout.rows
+    )
+    gaps = layout.gaps
+    return replace(
+        layout,
+        groups=tuple(label for label, kept in zip(layout.groups, chosen, strict=True) if kept),
+        features=layout.features[in_unit],
+        cell_start=_starts_of(layout.cell_start, in_cell),
+        cell_subject=layout.cell_subject[in_cell],
+        group_start=_starts_of(layout.group_start, chosen),
+        rows=(text, image),
+        gaps=Gaps(
+            start=_starts_of(gaps.start, in_unit),
+            **_take(gaps, in_unit, "layer", "length", "age", "side", "end", "count"),
+        ),
+        unit_trace=layout.unit_trace[in_trace],
+        unit_of_trace=number[layout.unit_of_trace[in_trace]],
+    )
+
+
+def _starts_of(start: Indices, chosen: NDArray[np.bool_]) -> Indices:
+    """First place of every chosen run once the others are gone, and the number of places left."""
+    return np.concatenate([[0], np.cumsum(np.diff(start)[chosen])]).astype(np.int64)
+
+
+def _take(of: Rows | Gaps, in_unit: NDArray[np.bool_], *columns: str) -> dict[str, Any]:
+    kept = np.repeat(in_unit, np.diff(of.start))
+    return {name: getattr(of, name)[kept] for name in columns}
 
 
 def _bin(values: Floats, subject: Indices, *, terms: Sequence[str], n_bins: int) -> Indices:

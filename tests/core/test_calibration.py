@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.special import expit
 
 import mfbayes
 from mfbayes.calibration.measures import CI_PROB, describe_ranks, judge_ranks, measure_coverage, rank_truth
 from mfbayes.calibration.page import describe
-from mfbayes.calibration.studies import Study, list_studies, simulate_study
+from mfbayes.calibration.studies import SEED, Study, list_studies, simulate_study
 from mfbayes.convergence import Sample
 from mfbayes.design import Design
 from mfbayes.marginal.fast import approximate
@@ -60,11 +61,25 @@ def test_coverage_of_intervals_half_as_wide_is_found_out() -> None:
 def test_ranks_lie_where_the_truth_lies() -> None:
     study = Study(n_groups=30, n_models=3, group_sd=None, group_model_sd=None, tilt=0.0)
     ranks = rank_truth(study, number=9200, replicate=0, fit=lambda design, seed: approximate(design, seed=seed))
+    assert ranks.pop("passed")
     design, truth = simulate_study(study, rng=np.random.default_rng([20_261_122, 9200, 0]))
     draws = approximate(design, seed=0).posterior["balance_point"].stack(sample=("chain", "draw")).to_numpy()
     below = (draws < truth["balance_point"][:, None]).mean(axis=1)
     np.testing.assert_allclose(np.array(ranks["balance_point"]) / 399, below, atol=0.06)
     assert all(0 <= rank <= 399 for values in ranks.values() for rank in values)
+
+
+def test_models_that_lapse_do_so_at_their_rate() -> None:
+    study = Study(n_groups=400, n_models=6, group_sd=0.0, group_model_sd=0.0, tilt=0.0, lapses=True)
+    design, truth = simulate_study(study, rng=np.random.default_rng([SEED, 9400, 0]))
+    own = design.trial_subject
+    p = expit(truth["slope"][own] * (truth["balance_point"][own] - design.uncertainty))
+    lapsing = truth["lapse"][own] + (1 - 2 * truth["lapse"][own]) * p
+    # Where the curve alone says image.
+    rare = p < 0.02
+    texts, error = design.is_text[rare].sum(), (lapsing * (1 - lapsing))[rare].sum() ** 0.5
+    assert abs(texts - lapsing[rare].sum()) < 4 * error
+    assert abs(texts - p[rare].sum()) > 10 * error
 
 
 def test_ranks_are_judged() -> None:

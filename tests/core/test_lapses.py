@@ -8,7 +8,8 @@ import numpy as np
 import pymc as pm
 import pytest
 import xarray as xr
-from scipy.special import expit, log_expit
+from scipy.special import expit
+from scipy.stats import beta, norm
 
 import mfbayes
 from mfbayes import sampling
@@ -19,6 +20,7 @@ from mfbayes.fitting import choose_method
 from mfbayes.following import following_model
 from mfbayes.lapses import LapsePrior, describe_lapses, lapsing_model
 from mfbayes.marginal.fast import approximate
+from mfbayes.priors import Priors
 from mfbayes.reports.page import render
 from mfbayes.sampling import sample
 from mfbayes.trials import check_trials, select_trials
@@ -34,32 +36,49 @@ def design(simulate) -> Design:  # type: ignore[no-untyped-def]
     return lay_out(select_trials(check_trials(trials), subset="all").trials)
 
 
-def test_likelihood_is_a_mixture_with_chance(design: Design) -> None:
-    """The two models share every prior; what is left between their densities is known from the formula."""
-    plain, lapsing = following_model(design), lapsing_model(design)
-    point = {name: np.full(np.shape(value), 0.3) for name, value in plain.initial_point().items()}
-    names_of = ("intercept", "slope", "group_effect", "group_model_effect")
-    values = plain.compile_fn(plain.replace_rvs_by_values([plain[n] for n in names_of]), on_unused_input="ignore")(
-        point
+def test_density_is_a_mixture_with_chance_under_the_stated_priors(design: Design) -> None:
+    """Coordinates change with the rate of lapses; the density of what they stand for is known from the formula."""
+    model, priors = lapsing_model(design), Priors()
+    density = model.compile_logp(jacobian=False)
+    kept = (
+        *("balance_point", "log_slope", "balance_point_mean", "log_slope_mean", "balance_point_sd", "log_slope_sd"),
+        *("group_sd", "group_model_sd", "group_effect", "group_model_effect", "lapse", "lapse_coordinate"),
     )
-    intercept, slope, group, branch = values
-    branches = design.cell_branch[design.trial_cell]
-    subject = design.trial_subject
-    logit = intercept[subject] - slope[subject] * design.uncertainty
-    effect = group[design.trial_group] + np.atleast_1d(branch)[branches]
-    assert effect.shape == logit.shape
-    assert np.shape(group) == (len(design.groups),)
-    logit = logit + effect
-    rate = np.array([0.1, 0.4])
-    lapse = rate[subject] / 2
-    p = lapse + (1 - 2 * lapse) * expit(logit)
-    mixture = np.log(np.where(design.is_text == 1, p, 1 - p)).sum()
-    alone = log_expit(np.where(design.is_text == 1, logit, -logit)).sum()
-    prior = (np.log(19) + 18 * np.log1p(-rate)).sum()
-    value = next(v.name for v in lapsing.value_vars if v.name.startswith("lapse_rate"))
-    with_rate = point | {value: np.log(rate / (1 - rate))}
-    found = lapsing.compile_logp(jacobian=False)(with_rate) - plain.compile_logp(jacobian=False)(point)
-    assert float(found) == pytest.approx(mixture - alone + prior, abs=1e-6)
+    tell = model.compile_fn(model.replace_rvs_by_values([model[name] for name in kept]))
+    rng = np.random.default_rng(0)
+    start = model.initial_point()
+    spreads = {name: np.full(np.shape(value), 0.4) for name, value in start.items() if name.endswith("_signed")}
+
+    def compare() -> float:
+        """Density in the coordinates less the density by the formula: the change of variables, a constant."""
+        point = {name: rng.normal(0, 0.7, np.shape(value)) for name, value in start.items()} | spreads
+        v = dict(zip(kept, tell(point), strict=True))
+        explicit = norm.logpdf(v["balance_point"], v["balance_point_mean"], v["balance_point_sd"]).sum()
+        explicit += norm.logpdf(v["log_slope"], v["log_slope_mean"], v["log_slope_sd"]).sum()
+        explicit += norm.logpdf(v["balance_point_mean"], 0, priors.balance_point_mean_sd)
+        explicit += norm.logpdf(v["log_slope_mean"], priors.log_slope_mean, priors.log_slope_mean_sd)
+        explicit += norm.logpdf(v["group_effect"], 0, v["group_sd"]).sum()
+        explicit += norm.logpdf(v["group_model_effect"], 0, v["group_model_sd"]).sum()
+        explicit += norm.logpdf(v["lapse_coordinate"]).sum()
+        subject = design.trial_subject
+        logit = np.exp(v["log_slope"])[subject] * (v["balance_point"][subject] - design.uncertainty)
+        logit += v["group_effect"][design.trial_group] + v["group_model_effect"][design.cell_branch[design.trial_cell]]
+        lapse = v["lapse"][subject]
+        p = lapse + (1 - 2 * lapse) * expit(logit)
+        explicit += np.log(np.where(design.is_text == 1, p, 1 - p)).sum()
+        return float(density(point) - explicit)
+
+    constants = [compare() for _ in range(4)]
+    assert np.ptp(constants) < 1e-6
+
+
+def test_rate_has_its_prior(design: Design) -> None:
+    """Where its coordinate is standard normal, 2 lambda is Beta(1, 1 / mean - 1)."""
+    model = lapsing_model(design, lapse_prior=LapsePrior(mean=0.1))
+    (lapse,) = model.replace_rvs_by_values([model["lapse"]])
+    (value,) = (v for v in model.value_vars if v.name == "lapse_coordinate")
+    for z in (-6.0, -1.0, 0.0, 2.0, 5.0):
+        assert 2 * lapse.eval({value: np.full(2, z)}) == pytest.approx(np.full(2, beta(1, 9).isf(norm.sf(z))), rel=1e-9)
 
 
 def test_lapses_are_described_by_model() -> None:
@@ -128,9 +147,10 @@ def test_a_fit_with_lapses_is_whole(simulate, monkeypatch: pytest.MonkeyPatch, t
     assert (curves <= [[0.95], [0.9]]).all()
 
 
-def test_prior_must_be_a_beta() -> None:
-    with pytest.raises(InputError, match="above 0, got 0"):
-        LapsePrior(alpha=0)
+def test_mean_of_the_prior_is_a_rate() -> None:
+    for mean in (0.0, 1.0, float("nan")):
+        with pytest.raises(InputError, match="between 0 and 1, got"):
+            LapsePrior(mean=mean)
 
 
 @pytest.mark.slow
