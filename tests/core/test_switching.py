@@ -14,7 +14,7 @@ from mfbayes import names
 from mfbayes.convergence import Sample
 from mfbayes.errors import InputError
 from mfbayes.sampling import Effort
-from mfbayes.switching.comparison import compare_switching, likelihood_by_group
+from mfbayes.switching.comparison import compare_switching
 from mfbayes.switching.crossings import POOLED, check_crossings
 from mfbayes.switching.estimates import describe_switching
 from mfbayes.switching.fit import EFFORTS, SwitchingFit, fit_switching
@@ -207,12 +207,6 @@ def test_crossings_agree_where_silence_is_random_and_not_where_it_is_not(
     gaps = fit.layout.gaps
     loud = replace(fit, layout=replace(fit.layout, gaps=replace(gaps, end=1 - gaps.side)))
     assert float(check_crossings(loud, rng=np.random.default_rng(5)).sel(subject=POOLED)["p_more"]) < 0.01
-
-
-def test_likelihood_by_group_sums_to_the_whole(fit: SwitchingFit) -> None:
-    by_group = likelihood_by_group(fit, rng=np.random.default_rng(1), n_draws=5)
-    assert by_group.shape == (20, 5)
-    assert np.isfinite(by_group).all()
 
 
 def test_draws_of_a_sample_are_unpacked_where_they_belong(fit: SwitchingFit) -> None:

@@ -1,19 +1,18 @@
 """Versions of the hazard model compared: which fits are used, and what is said of them."""
 
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from mfbayes.errors import InputError
 from mfbayes.sampling import Effort
-from mfbayes.switching import comparison
+from mfbayes.switching import comparison, leaving_out
 from mfbayes.switching.comparison import compare_switching, note_weights
-from mfbayes.switching.fit import SwitchingFit, fit_switching
+from mfbayes.switching.fit import EFFORTS, SwitchingFit, fit_switching
+from mfbayes.switching.leaving_out import LeftOut, leave_groups_out, likelihood_by_group
 from mfbayes.switching.priors import SwitchingPriors
-from mfbayes.switching.simulation import simulate_switching
+from mfbayes.switching.simulation import Hazards, simulate_switching
 from mfbayes.trajectories import Trajectories
 
 type Traces = tuple[Trajectories, dict[str, float]]
@@ -64,21 +63,40 @@ def test_versions_share_the_fit_s_priors_and_others_are_fitted_anew(
 def test_uneven_weights_are_counted_and_make_it_unreliable(
     traces: Traces, fit: SwitchingFit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of densities that are normal over the draws weights are even; of a heavy tail they are not."""
-    rng = np.random.default_rng(2)
-    even = 0.1 * rng.standard_normal((8, 400))
-    uneven = even.copy()
-    uneven[:2] = -2 * rng.standard_exponential((2, 400))
-    made = {"": iter([even, even]), "bad": iter([even, uneven])}
-
-    def give(which: str, *_: object, **__: object) -> NDArray[np.float64]:
-        return next(made[which])
-
+    even = LeftOut(np.arange(8.0), np.full(8, 0.5), np.zeros(8, dtype=bool))
+    k_hat = np.where(np.arange(8) < 3, [0.8, np.nan, 0.9, 0, 0, 0, 0, 0], 0.5)
+    uneven = LeftOut(even.elpd - 1, k_hat, np.arange(8) == 2)
     passed = replace(fit, sample=replace(fit.sample, convergence=fit.sample.convergence.assign_attrs(passed=1)))
     monkeypatch.setattr(comparison, "fit_switching", lambda *_, **__: passed)
-    for which, n_bad in (("", 0), ("bad", 2)):
-        monkeypatch.setattr(comparison, "likelihood_by_group", partial(give, which))
+    for second, n_bad in ((even, 0), (uneven, 2)):
+        given = iter([even, second])
+        monkeypatch.setattr(comparison, "leave_groups_out", lambda *_, given=given, **__: next(given))
         found = compare_switching(*traces, versions=VERSIONS)
         assert found["n_bad_k"].to_numpy().tolist() == [0, n_bad]
+        assert found["n_refitted"].to_numpy().tolist() == [0, second.refitted.sum()]
         assert found.attrs["reliable"] == (n_bad == 0)
         assert [f"up to {n_bad} of 8 groups" in note for note in note_weights(found)] == [True] * (n_bad > 0)
+
+
+def test_groups_that_are_taken_keep_their_likelihood(fit: SwitchingFit) -> None:
+    whole, chosen = likelihood_by_group(fit), np.arange(8) % 3 != 1
+    assert whole.shape == (8, 4 * 60)
+    np.testing.assert_allclose(likelihood_by_group(fit, groups=chosen), whole[chosen], rtol=1e-9)
+
+
+def test_weights_foretell_a_group_as_a_fit_without_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few groups that differ much; the tolerance is some four Monte Carlo errors of either."""
+    traces = simulate_switching(
+        n_layers=(4, 4), n_groups=8, n_items=40, rng=np.random.default_rng(7), hazards=Hazards(group_sd=1.2)
+    )[:2]
+    fit = fit_switching(*traces, priors=PRIORS, attempts=EFFORTS[:1])
+    weighed = leave_groups_out(fit)
+    assert not weighed.refitted.any()
+    worst = int(np.argmax(weighed.k_hat))
+    monkeypatch.setattr(leaving_out, "MAX_K_HAT", np.sort(weighed.k_hat)[-2])
+    refitted = leave_groups_out(fit, refit=True)
+    assert np.flatnonzero(refitted.refitted).tolist() == [worst]
+    others = np.arange(8) != worst
+    np.testing.assert_array_equal(refitted.elpd[others], weighed.elpd[others])
+    assert refitted.elpd[worst] == pytest.approx(weighed.elpd[worst], abs=0.8)
+    assert refitted.is_exact.all()
