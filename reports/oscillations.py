@@ -119,14 +119,15 @@ def _draw(evidence: Evidence, numbers: Numbers, measure: str, *, width: float) -
 def _compare(evidence: Evidence, numbers: Numbers) -> list[tuple[Subject, int]]:
     """1 where ambiguous cases change sides more often than clear ones, -1 less often, 0 where it is not known.
 
-    By the contrast's interval where the fit has it, else by the two regions' intervals, which is stricter.
+    By the interval of the contrast with the mean of both sides where the fit has it, as verdicts are; else by the
+    intervals of the ambiguous and all clear cases, which is stricter.
     """
     contrasts = evidence.table("contrasts")
     found = Numbers(contrasts, "subject", "measure", "contrast") if contrasts is not None else None
     compared = []
     for s in _traced(evidence, numbers):
         if found is not None:
-            place = (s.key, OSCILLATIONS, "clear")
+            place = (s.key, OSCILLATIONS, "balanced")
             lower, upper = found("lower", *place), found("upper", *place)
         else:
             lower, upper = (

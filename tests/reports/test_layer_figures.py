@@ -185,11 +185,11 @@ def test_means_and_contrasts_are_printed_as_stored(layered: xr.DataTree, describ
     assert row[3] == f"{float(described['contrasts']['mean'].sel(place)):.2f}".replace("-", "\N{MINUS SIGN}")
 
 
-def test_clear_cases_are_compared_by_the_contrast(layered: xr.DataTree) -> None:
+def test_clear_cases_are_compared_by_the_balanced_contrast(layered: xr.DataTree) -> None:
     table = layered["estimates/contrasts"].to_dataset()
     titles = []
     for lower, upper in ((0.1, 0.5), (-0.1, 0.5), (-0.5, -0.1)):
-        table["lower"].loc[{"contrast": "clear"}], table["upper"].loc[{"contrast": "clear"}] = lower, upper
+        table["lower"].loc[{"contrast": "balanced"}], table["upper"].loc[{"contrast": "balanced"}] = lower, upper
         put(layered, "contrasts", table)
         figure = draw_oscillations(read_evidence(layered))
         assert figure is not None
@@ -285,7 +285,7 @@ def test_checks_are_counted_and_marked(layered: xr.DataTree) -> None:
     }  # fmt: skip
     assert rows["Terms: x"].text == "best at groups left out"
     assert rows["Terms: x and distance"].text == (
-        "\N{MINUS SIGN}1.5 nats, standard error 2.0; optimistic, with weights too uneven (k-hat above 0.7) in 2 groups"
+        "\N{MINUS SIGN}1.5 nats, standard error 2.0; not exact, with weights too uneven (k-hat above 0.7) in 2 groups"
     )
     assert list(rows)[-4:-1] == ["Terms: x", "Terms: x and distance", "Terms: without x"]
 
