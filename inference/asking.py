@@ -21,13 +21,12 @@ from mfbayes.inference.responses import Response
 from mfbayes.inference.sharing import Bundle, bundle
 from mfbayes.inference.trail import Continued, Trail
 from mfbayes.inference.work import Work, least_work, work_alone
-from mfbayes.names import IMAGE, OTHER, STATE_CODES, TEXT
+from mfbayes.names import AUTO, IMAGE, OTHER, STATE_CODES, TEXT
 
 # Tokens of a longest word: whoever has not finished one by then is cut off.
 MAX_TOKENS: Final = 8
 # Images made ready while the device is busy with others.
 _AHEAD: Final = 8
-AUTO: Final = "auto"
 
 
 class OverflowedError(InputError):

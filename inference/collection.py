@@ -24,11 +24,10 @@ from mfbayes.inference.rounds import Round, precision_begun
 from mfbayes.inference.shards import Answers, Facts, sweep
 from mfbayes.inference.sources import find_model
 from mfbayes.inference.units import WHOLE, parse_share
-from mfbayes.names import COLLECTED_FOLDER, TRACES_FILE, TRIALS_FILE
+from mfbayes.names import AUTO, COLLECTED_FOLDER, TRACES_FILE, TRIALS_FILE
 from mfbayes.storage import hash_content, hash_file, make_folder, read_json, replacing, write_json
 
 COLLECTION_FILE: Final = "collection.json"
-AUTO: Final = "auto"
 DEFAULT_BATCH_SIZE: Final = 32
 # Raised whenever the same model would be asked or read differently.
 PROTOCOL_VERSION: Final = 4

@@ -11,8 +11,8 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 from mfbayes.errors import InputError
 from mfbayes.inference.memory import check_memory, is_out_of_memory
 from mfbayes.inference.sources import ModelSource, read_config
+from mfbayes.names import AUTO
 
-AUTO: Final = "auto"
 # Handing such a model's work to several threads takes longer than the work itself.
 _TINY: Final = 10_000_000
 DTYPES: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

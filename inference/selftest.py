@@ -9,13 +9,14 @@ from PIL import Image
 from transformers import DynamicCache
 
 from mfbayes.errors import InputError
-from mfbayes.inference.asking import AUTO, Asker
+from mfbayes.inference.asking import Asker
 from mfbayes.inference.encoding import Encoded
 from mfbayes.inference.loading import LoadedModel
 from mfbayes.inference.memory import is_out_of_memory
 from mfbayes.inference.passes import CACHED, DEDUPLICATED, NAIVE, PACKED, PACKED_BLOCKS, forget_positions
 from mfbayes.inference.prompts import Prompt
 from mfbayes.inference.sharing import Bundle, bundle
+from mfbayes.names import AUTO
 
 _SHORT: Final = "What is it? Please use one word to answer this question."
 _LONG: Final = f"The thing is as it is. Another thing is as it was. {_SHORT}"

@@ -9,7 +9,7 @@ from PIL import Image
 
 from mfbayes.datasets import read_pixels
 from mfbayes.errors import InputError, TooLargeError
-from mfbayes.inference.asking import AUTO, Asker, OverflowedError
+from mfbayes.inference.asking import Asker, OverflowedError
 from mfbayes.inference.cost import try_to_measure_rates
 from mfbayes.inference.jobs import Job
 from mfbayes.inference.loading import load_model, silence_libraries
@@ -19,6 +19,7 @@ from mfbayes.inference.responses import Response
 from mfbayes.inference.selftest import check_model
 from mfbayes.inference.shards import Facts, Shard
 from mfbayes.inference.units import Unit
+from mfbayes.names import AUTO
 
 _REMEDY: Final = "Use a narrower precision (--dtype bfloat16) or a device with more memory."
 

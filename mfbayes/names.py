@@ -59,6 +59,7 @@ LOGIT_DIFFERENCE: Final = "logit_difference"
 STATE_CODES: Final = {TEXT: 1, IMAGE: 0, OTHER: -1}
 
 DEFAULT_TASK: Final = "task"
+AUTO: Final = "auto"
 
 MANIFEST_FILE: Final = "manifest.parquet"
 TRIALS_FILE: Final = "trials.parquet"

@@ -5,11 +5,12 @@ from typing import Any
 import pytest
 import torch
 
-from mfbayes.inference.asking import AUTO, Asker
+from mfbayes.inference.asking import Asker
 from mfbayes.inference.cost import measure_rates
 from mfbayes.inference.loading import LoadedModel
 from mfbayes.inference.passes import NAIVE, PACKED, Passes
 from mfbayes.inference.selftest import Exactness, check_going_on, choose_way, relative_size
+from mfbayes.names import AUTO
 from tests.inference.families import FAMILIES, build, prompts_about, texts
 from tests.inference.test_passes import CHEAPEST
 
