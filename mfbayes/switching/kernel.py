@@ -14,22 +14,57 @@ import math
 import numba as nb
 import numpy as np
 
-from mfbayes.marginal.kernel import integrate_group
+from mfbayes.marginal.kernel import REORDERED, exp_of_negative, integrate_group
 
 _N_AGES = 3
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=REORDERED)
 def add_binomial(eta, count, switches, slope):  # type: ignore[no-untyped-def]
-    """Log-likelihood of counted switches, and its derivative in every eta."""
+    """Log-likelihood of counted switches, and its derivative in every eta, in operations that vectorise."""
     total = 0.0
     for i in range(eta.size):
         x = eta[i]
-        t = math.exp(-abs(x))
-        p = 1.0 / (1.0 + t) if x >= 0 else t / (1.0 + t)
-        total += switches[i] * x - count[i] * (max(x, 0.0) + math.log1p(t))
-        slope[i] = switches[i] - count[i] * p
+        t = exp_of_negative(-abs(x))
+        s = 1.0 / (1.0 + t)
+        # log(1 + t) = 2 artanh(z) with z in [0, 1/3], by its series.
+        z = t / (2.0 + t)
+        z2 = z * z
+        series = 1 / 29.0 + z2 * (1 / 31.0)
+        for k in range(27, 0, -2):
+            series = 1.0 / k + z2 * series
+        total += switches[i] * x - count[i] * (max(x, 0.0) + 2.0 * z * series)
+        slope[i] = switches[i] - count[i] * (s if x >= 0 else t * s)
     return total
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def cross_layer(table, levels, layer, side, age, end, count, table_gradient, level_gradient):  # type: ignore[no-untyped-def]
+    """As `cross_gap` across one layer of neither answer, as most gaps are: `count` of them, gradients added to."""
+    other = 1 - side
+    start, back, on = (
+        layer * _N_AGES + age,
+        (layer + 1) * _N_AGES,
+        (layer + 1) * _N_AGES + min(age + 1, _N_AGES - 1),
+    )
+    h = 1.0 / (1.0 + math.exp(-levels[side] - table[side, start]))
+    returns = 1.0 / (1.0 + math.exp(-levels[other] - table[other, back]))
+    leaves = 1.0 / (1.0 + math.exp(-levels[side] - table[side, on]))
+    if end == side:
+        if_left, if_stayed, sign = returns, 1.0 - leaves, 1.0
+    else:
+        if_left, if_stayed, sign = 1.0 - returns, leaves, -1.0
+    p = h * if_left + (1.0 - h) * if_stayed
+    scale = count / p
+    by_start = scale * h * (1.0 - h) * (if_left - if_stayed)
+    by_back = scale * h * sign * returns * (1.0 - returns)
+    by_on = -scale * (1.0 - h) * sign * leaves * (1.0 - leaves)
+    table_gradient[side, start] += by_start
+    table_gradient[other, back] += by_back
+    table_gradient[side, on] += by_on
+    level_gradient[side] += by_start + by_on
+    level_gradient[other] += by_back
+    return count * math.log(p)
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
@@ -143,7 +178,7 @@ def integrate_switches(  # type: ignore[no-untyped-def]
     eta_room, slope_room = np.empty(most_rows), np.empty(most_rows)
     work, rho_room = np.empty((10, most_cells)), np.empty(most_cells)
     cells, branches, three = np.empty(most_cells + 1, np.int64), np.arange(most_cells + 1), np.zeros(3)
-    levels = np.empty(2)
+    levels, by_level = np.empty(2), np.empty(2)
     hazard, gap_slope, forward, backward = np.empty((4, most_gap + 1, 2, _N_AGES))
     for g in range(n_groups):
         first_cell, last_cell = group_start[g], group_start[g + 1]
@@ -197,6 +232,7 @@ def integrate_switches(  # type: ignore[no-untyped-def]
                         slope_gradient[side, cell_subject[c], j] += total * features[u, j]
         for c in range(first_cell, last_cell):
             subject = cell_subject[c]
+            own, own_gradient = table[:, subject], table_gradient[:, subject]
             for u in range(cell_start[c], cell_start[c + 1]):
                 if gap_start[u] == gap_start[u + 1]:
                     continue
@@ -204,27 +240,23 @@ def integrate_switches(  # type: ignore[no-untyped-def]
                 for side in range(2):
                     for j in range(n_terms):
                         levels[side] += features[u, j] * slopes[side, subject, j]
+                by_level[:] = 0.0
                 for i in range(gap_start[u], gap_start[u + 1]):
-                    layer, length = gaps[0, i], gaps[1, i]
+                    layer, length, age, side, end = gaps[0, i], gaps[1, i], gaps[2, i], gaps[3, i], gaps[4, i]
+                    if length == 2:
+                        by_group[g] += cross_layer(
+                            own, levels, layer, side, age, end, gap_count[i], own_gradient, by_level
+                        )
+                        continue
                     by_group[g] += gap_count[i] * cross_gap(
-                        table[:, subject],
-                        levels,
-                        layer,
-                        length,
-                        gaps[3, i],
-                        gaps[2, i],
-                        gaps[4, i],
-                        hazard,
-                        forward,
-                        backward,
-                        gap_slope,
+                        own, levels, layer, length, side, age, end, hazard, forward, backward, gap_slope
                     )
-                    for side in range(2):
-                        total = 0.0
+                    for s in range(2):
                         for t in range(length):
                             for a in range(_N_AGES):
-                                change = gap_count[i] * gap_slope[t, side, a]
-                                table_gradient[side, subject, (layer + t) * _N_AGES + a] += change
-                                total += change
-                        for j in range(n_terms):
-                            slope_gradient[side, subject, j] += total * features[u, j]
+                                change = gap_count[i] * gap_slope[t, s, a]
+                                own_gradient[s, (layer + t) * _N_AGES + a] += change
+                                by_level[s] += change
+                for side in range(2):
+                    for j in range(n_terms):
+                        slope_gradient[side, subject, j] += by_level[side] * features[u, j]

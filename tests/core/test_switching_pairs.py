@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from scipy.special import expit
+from scipy.special import expit, log_expit
 
 from mfbayes.errors import InputError
 from mfbayes.switching import kernel
@@ -111,6 +111,33 @@ def test_gaps_are_summed_out_exactly(length: int) -> None:
         assert ends[side, age, end] == pytest.approx(_cross_by_hand(table, levels, 1, length, side, age, end))
     for side, age in itertools.product(range(2), range(3)):
         assert ends[side, age, 0] + ends[side, age, 1] == pytest.approx(1.0)
+
+
+def test_one_silent_layer_is_crossed_as_any_gap_is() -> None:
+    rng = np.random.default_rng(2)
+    table, levels = rng.normal(-1, 1, (2, 18)), rng.normal(0, 0.5, 2)
+    hazard, forward, backward, slope = np.empty((4, 3, 2, 3))
+    for side, age, end in itertools.product(range(2), range(3), range(2)):
+        log_p = kernel.cross_gap(table, levels, 1, 2, side, age, end, hazard, forward, backward, slope)
+        by_table, by_level = np.zeros((2, 18)), np.zeros(2)
+        found = kernel.cross_layer(table, levels, 1, side, age, end, 3.0, by_table, by_level)
+        assert found == pytest.approx(3 * log_p)
+        expected = np.zeros((2, 18))
+        expected[:, 3:9] = 3 * slope[:2].transpose(1, 0, 2).reshape(2, 6)
+        np.testing.assert_allclose(by_table, expected, atol=1e-13)
+        np.testing.assert_allclose(by_level, expected.sum(axis=1), atol=1e-13)
+
+
+def test_counted_switches_are_binomial() -> None:
+    """Against scipy, out to logits where probabilities vanish."""
+    rng = np.random.default_rng(3)
+    eta = np.concatenate([rng.normal(0, 4, 999), [0.0, -40.0, 40.0, -700.0, 700.0]])
+    count = rng.integers(1, 50, eta.size).astype(float)
+    switches = rng.binomial(count.astype(int), 0.3).astype(float)
+    slope = np.empty(eta.size)
+    total = kernel.add_binomial(eta, count, switches, slope)
+    np.testing.assert_allclose(slope, switches - count * expit(eta), rtol=1e-12, atol=1e-12)
+    assert total == pytest.approx((switches * log_expit(eta) + (count - switches) * log_expit(-eta)).sum(), rel=1e-13)
 
 
 @pytest.mark.parametrize("groups", [False, True])
