@@ -1,8 +1,6 @@
 """The marginal likelihood as a PyTensor operation, so that it stands in an ordinary PyMC model."""
 
-import zlib
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, cast
 
 import numba as nb
@@ -16,12 +14,10 @@ from pytensor.graph.op import Op
 from pytensor.link.numba.dispatch import basic as numba_basic
 from pytensor.tensor.variable import TensorVariable
 
+from mfbayes.compiled import made_from
 from mfbayes.marginal import kernel
 from mfbayes.marginal.likelihood import MarginalLikelihood
 from mfbayes.storage import hash_content
-
-# Other kernel, other name.
-_VERSION = zlib.crc32(Path(kernel.__file__).read_bytes() + Path(__file__).read_bytes())
 
 
 class LaplaceMarginal(Op):
@@ -80,6 +76,7 @@ def _pack(likelihood: MarginalLikelihood) -> tuple[NDArray[np.float64], NDArray[
 
 
 @nb.cfunc(_SIGNATURE, cache=True)
+@made_from(kernel)
 def _integrate_packed(  # type: ignore[no-untyped-def]
     n_subjects, n_features, coefficients, scales, gradient, scale_gradient, doubles, integers
 ):
@@ -110,7 +107,7 @@ def _integrate_packed(  # type: ignore[no-untyped-def]
 
 
 # Called by its name, the kernel is neither compiled nor optimised again with every model that uses it.
-_SYMBOL = f"mfbayes_laplace_marginal_{_VERSION}"
+_SYMBOL = "mfbayes_laplace_marginal"
 add_symbol(_SYMBOL, _integrate_packed.address)
 _integrate_external = types.ExternalFunction(
     _SYMBOL, types.float64(types.int64, types.int64, *(_DOUBLES,) * 4, types.intp, types.intp)

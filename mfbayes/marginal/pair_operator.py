@@ -1,8 +1,6 @@
 """The marginal likelihood of pairs of effects as a PyTensor operation."""
 
-import zlib
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import numba as nb
@@ -16,14 +14,12 @@ from pytensor.graph.op import Op
 from pytensor.link.numba.dispatch import basic as numba_basic
 from pytensor.tensor.variable import TensorVariable
 
+from mfbayes.compiled import made_from
 from mfbayes.design import Design
-from mfbayes.marginal import pairs
+from mfbayes.marginal import kernel, pairs
 from mfbayes.storage import hash_content
 
 type Floats = NDArray[np.float64]
-
-# Other kernel, other name.
-_VERSION = zlib.crc32(Path(pairs.__file__).read_bytes() + Path(__file__).read_bytes())
 
 
 class PairedData(NamedTuple):
@@ -96,6 +92,7 @@ _SIGNATURE = types.float64(types.int64, types.int64, *(_DOUBLES,) * 5, _INTEGERS
 
 
 @nb.cfunc(_SIGNATURE, cache=True)
+@made_from(pairs, kernel)
 def _integrate_packed(  # type: ignore[no-untyped-def]
     n_subjects, n_features, coefficients, covariances, gradient, covariance_gradient, doubles, integers
 ):
@@ -121,7 +118,7 @@ def _integrate_packed(  # type: ignore[no-untyped-def]
 
 
 # Called by its name, the kernel is neither compiled nor optimised again with every model that uses it.
-_SYMBOL = f"mfbayes_paired_marginal_{_VERSION}"
+_SYMBOL = "mfbayes_paired_marginal"
 add_symbol(_SYMBOL, _integrate_packed.address)
 _integrate_external = types.ExternalFunction(
     _SYMBOL, types.float64(types.int64, types.int64, *(_DOUBLES,) * 4, types.intp, types.intp)

@@ -15,6 +15,8 @@ import math
 import numba as nb
 import numpy as np
 
+from mfbayes.compiled import made_from
+from mfbayes.marginal import kernel
 from mfbayes.marginal.kernel import REORDERED, exp_of_negative
 
 N_COVARIANCES = 7
@@ -57,6 +59,7 @@ def _is_hit(outcome, j):  # type: ignore[no-untyped-def]
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=REORDERED)
+@made_from(kernel)
 def _read_cell(outcome, eta, effect, j, p):  # type: ignore[no-untyped-def]
     """Log-likelihood of one cell and its derivatives in one effect; probabilities in `p`.
 
@@ -87,6 +90,7 @@ def _read_cell(outcome, eta, effect, j, p):  # type: ignore[no-untyped-def]
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
+@made_from(kernel)
 def _read_cells(first, last, cell_start, outcome, eta, effect, score, weight, skew, p):  # type: ignore[no-untyped-def]
     """Log-likelihood of the cells from `first` to `last`; its derivatives in their effects; probabilities."""
     likelihood = 0.0
@@ -176,6 +180,7 @@ def _add_covariance(gradient, at, r0, r1, g0, g1, known):  # type: ignore[no-unt
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
+@made_from(kernel)
 def integrate_pairs(  # type: ignore[no-untyped-def]
     coefficients, features, outcome, cell_subject, cell_start, branch_start, group_start, covariances, start,
     gradient, covariance_gradient, scores,

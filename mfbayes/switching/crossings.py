@@ -10,6 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from mfbayes import names
+from mfbayes.compiled import made_from
 from mfbayes.switching import kernel
 from mfbayes.switching.fit import SwitchingFit
 
@@ -69,6 +70,7 @@ def check_crossings(
 
 
 @nb.njit(cache=True, nogil=True)
+@made_from(kernel)
 def _cross(table, level, subject, layer, length, side, age):  # type: ignore[no-untyped-def]
     """Probability of every gap to end on the other side."""
     p = np.empty(subject.size)

@@ -29,6 +29,8 @@ import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
+from mfbayes.compiled import made_from
+from mfbayes.marginal import kernel
 from mfbayes.marginal.kernel import REORDERED, as_double, read_bits
 
 type Floats = NDArray[np.float64]
@@ -207,6 +209,7 @@ def _odds(emission):  # type: ignore[no-untyped-def]
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=REORDERED)
+@made_from(kernel)
 def _filter(seen, ratio, to_image, to_text, first, filtered, ahead, product, exponent):  # type: ignore[no-untyped-def]
     """Forward through a block: `filtered` is p and `ahead` q of every layer and chain."""
     depth, width = seen.shape
@@ -257,6 +260,7 @@ def _step_back(p, q, a, b, smoothed, leaving, entering):  # type: ignore[no-unty
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
+@made_from(kernel)
 def pass_through(  # type: ignore[no-untyped-def]
     emission,
     hazard,
@@ -316,6 +320,7 @@ def pass_through(  # type: ignore[no-untyped-def]
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
+@made_from(kernel)
 def _smooth_blocks(  # type: ignore[no-untyped-def]
     emission,
     hazard,

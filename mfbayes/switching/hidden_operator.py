@@ -1,8 +1,6 @@
 """The hidden model's likelihood as a PyTensor operation, so that it stands in an ordinary PyMC model."""
 
-import zlib
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, cast
 
 import numba as nb
@@ -17,6 +15,8 @@ from pytensor.link.numba.dispatch import basic as numba_basic
 from pytensor.tensor.type import TensorType
 from pytensor.tensor.variable import TensorVariable
 
+from mfbayes.compiled import made_from
+from mfbayes.marginal import kernel as marginal_kernel
 from mfbayes.storage import hash_content
 from mfbayes.switching import forward, hidden_tables
 from mfbayes.switching.hidden_codes import Coded
@@ -24,10 +24,6 @@ from mfbayes.switching.hidden_tables import Parameters, evaluate_parameters, pla
 
 type Tensor = TensorVariable[Any, Any]
 
-# Other kernel, other name.
-_VERSION = zlib.crc32(
-    b"".join(Path(file).read_bytes() for file in (forward.__file__, hidden_tables.__file__, __file__))
-)
 _DIMS = (3, 0, 3, 3, 2)
 
 
@@ -100,6 +96,7 @@ _DOUBLES, _INTEGERS, _BYTES = (
 
 
 @nb.cfunc(types.float64(types.float64, *(_DOUBLES,) * 9, _BYTES, _INTEGERS), cache=True)
+@made_from(hidden_tables, forward, marginal_kernel)
 def _evaluate_packed(  # type: ignore[no-untyped-def]
     nu,
     emission,
@@ -183,7 +180,7 @@ def _evaluate_packed(  # type: ignore[no-untyped-def]
 
 
 # Called by its name, the kernel is neither compiled nor optimised again with every model that uses it.
-_SYMBOL = f"mfbayes_hidden_likelihood_{_VERSION}"
+_SYMBOL = "mfbayes_hidden_likelihood"
 add_symbol(_SYMBOL, _evaluate_packed.address)
 _evaluate_external = types.ExternalFunction(
     _SYMBOL, types.float64(types.float64, *(_DOUBLES,) * 8, types.intp, types.intp, types.intp)

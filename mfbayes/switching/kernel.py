@@ -14,12 +14,15 @@ import math
 import numba as nb
 import numpy as np
 
+from mfbayes.compiled import made_from
+from mfbayes.marginal import kernel as marginal_kernel
 from mfbayes.marginal.kernel import REORDERED, exp_of_negative, integrate_group
 
 _N_AGES = 3
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=REORDERED)
+@made_from(marginal_kernel)
 def add_binomial(eta, count, switches, slope):  # type: ignore[no-untyped-def]
     """Log-likelihood of counted switches, and its derivative in every eta, in operations that vectorise."""
     total = 0.0
@@ -122,6 +125,7 @@ def cross_gap(table, levels, layer, length, side, age, end, hazard, forward, bac
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
+@made_from(marginal_kernel)
 def integrate_switches(  # type: ignore[no-untyped-def]
     table,
     slopes,

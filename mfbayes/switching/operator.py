@@ -1,8 +1,6 @@
 """The hazard model's density as a PyTensor operation, so that it stands in an ordinary PyMC model."""
 
-import zlib
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numba as nb
@@ -15,6 +13,7 @@ from pytensor.graph.basic import Apply, Variable
 from pytensor.graph.op import Op
 from pytensor.link.numba.dispatch import basic as numba_basic
 
+from mfbayes.compiled import made_from
 from mfbayes.marginal import kernel as marginal_kernel
 from mfbayes.storage import hash_content
 from mfbayes.switching import kernel, transform
@@ -23,10 +22,6 @@ from mfbayes.switching.likelihood import SwitchingLikelihood
 from mfbayes.switching.structure import Structure
 
 type Floats = NDArray[np.float64]
-
-_SOURCES = (kernel.__file__, marginal_kernel.__file__, transform.__file__, __file__)
-# Other kernel, other name.
-_VERSION = zlib.crc32(b"".join(Path(file).read_bytes() for file in _SOURCES))
 
 
 class SwitchingDensity(Op):
@@ -111,6 +106,7 @@ _N_SIZES = 9
 
 
 @nb.cfunc(types.float64(*(_DOUBLES,) * 6, _INTEGERS), cache=True)
+@made_from(kernel, marginal_kernel, transform)
 def _evaluate_packed(spread, coordinate, hazards, by_spread, by_coordinate, doubles, integers):  # type: ignore[no-untyped-def]
     sizes = nb.carray(integers, (_N_SIZES,))
     n_parameters, n_parts, n_scales, n_kinds = sizes[0], sizes[1], sizes[2], sizes[3]
@@ -175,7 +171,7 @@ def _evaluate_packed(spread, coordinate, hazards, by_spread, by_coordinate, doub
 
 
 # Called by its name, the kernel is neither compiled nor optimised again with every model that uses it.
-_SYMBOL = f"mfbayes_switching_density_{_VERSION}"
+_SYMBOL = "mfbayes_switching_density"
 add_symbol(_SYMBOL, _evaluate_packed.address)
 _evaluate_external = types.ExternalFunction(_SYMBOL, types.float64(*(_DOUBLES,) * 5, types.intp, types.intp))
 
