@@ -41,33 +41,46 @@ def add_binomial(eta, count, switches, slope):  # type: ignore[no-untyped-def]
     return total
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
-def cross_layer(table, levels, layer, side, age, end, count, table_gradient, level_gradient):  # type: ignore[no-untyped-def]
-    """As `cross_gap` across one layer of neither answer, as most gaps are: `count` of them, gradients added to."""
-    other = 1 - side
-    start, back, on = (
-        layer * _N_AGES + age,
-        (layer + 1) * _N_AGES,
-        (layer + 1) * _N_AGES + min(age + 1, _N_AGES - 1),
-    )
-    h = 1.0 / (1.0 + math.exp(-levels[side] - table[side, start]))
-    returns = 1.0 / (1.0 + math.exp(-levels[other] - table[other, back]))
-    leaves = 1.0 / (1.0 + math.exp(-levels[side] - table[side, on]))
-    if end == side:
-        if_left, if_stayed, sign = returns, 1.0 - leaves, 1.0
-    else:
-        if_left, if_stayed, sign = 1.0 - returns, leaves, -1.0
-    p = h * if_left + (1.0 - h) * if_stayed
-    scale = count / p
-    by_start = scale * h * (1.0 - h) * (if_left - if_stayed)
-    by_back = scale * h * sign * returns * (1.0 - returns)
-    by_on = -scale * (1.0 - h) * sign * leaves * (1.0 - leaves)
-    table_gradient[side, start] += by_start
-    table_gradient[other, back] += by_back
-    table_gradient[side, on] += by_on
-    level_gradient[side] += by_start + by_on
-    level_gradient[other] += by_back
-    return count * math.log(p)
+@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=REORDERED)
+@made_from(marginal_kernel)
+def cross_layers(eta, comes_back, count, p, slope):  # type: ignore[no-untyped-def]
+    """Log-likelihood of gaps of one layer, as most are: as `cross_gap`, in operations that vectorise.
+
+    Parameters
+    ----------
+    eta : ndarray, shape (3, >= n_gaps)
+        Logit hazards: of leaving at the start, of coming back if it left, and of leaving then if it stayed.
+    comes_back : ndarray, shape (n_gaps,)
+        1 where the side at the end is that at the start, else 0.
+    count : ndarray, shape (n_gaps,)
+    p : ndarray, shape (>= n_gaps,)
+        On return the probabilities of the sides at the ends.
+    slope : ndarray, shape (3, >= n_gaps)
+        On return the derivatives of the log-likelihood.
+    """
+    n = count.size
+    leaving, coming, leaving_later = eta[0][:n], eta[1][:n], eta[2][:n]
+    by_leaving, by_coming, by_leaving_later = slope[0][:n], slope[1][:n], slope[2][:n]
+    for i in range(n):
+        x, y, z, back = leaving[i], coming[i], leaving_later[i], comes_back[i]
+        tx, ty, tz = exp_of_negative(-abs(x)), exp_of_negative(-abs(y)), exp_of_negative(-abs(z))
+        # Of each, the probability of the likelier and the less likely of leaving and staying.
+        sx, sy, sz = 1.0 / (1.0 + tx), 1.0 / (1.0 + ty), 1.0 / (1.0 + tz)
+        lx, ly, lz = tx * sx, ty * sy, tz * sz
+        leaves, stays = (sx, lx) if x >= 0 else (lx, sx)
+        returns, remains = (sy, ly) if y >= 0 else (ly, sy)
+        parts, keeps = (sz, lz) if z >= 0 else (lz, sz)
+        if_left = back * returns + (1.0 - back) * remains
+        if_stayed = back * keeps + (1.0 - back) * parts
+        p[i] = leaves * if_left + stays * if_stayed
+        scale, sign = count[i] / p[i], 2.0 * back - 1.0
+        by_leaving[i] = scale * leaves * stays * (if_left - if_stayed)
+        by_coming[i] = scale * sign * leaves * returns * remains
+        by_leaving_later[i] = -scale * sign * stays * parts * keeps
+    total = 0.0
+    for i in range(n):
+        total += count[i] * math.log(p[i])
+    return total
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
@@ -150,10 +163,9 @@ def integrate_switches(  # type: ignore[no-untyped-def]
         The data.
     by_group : ndarray, shape (n_groups,)
     """
-    n_groups, n_cells, n_units, n_gaps, has_groups = integers[0], integers[1], integers[2], integers[3], integers[4]
-    n_terms = slopes.shape[2]
-    n_rows = (integers[5], integers[6])
-    at = 7
+    n_groups, n_cells, n_units, has_groups = integers[0], integers[1], integers[2], integers[3]
+    n_rows, n_short, n_long = (integers[4], integers[5]), integers[6], integers[7]
+    n_terms, at = slopes.shape[2], 8
     group_start, at = integers[at : at + n_groups + 1], at + n_groups + 1
     cell_start, at = integers[at : at + n_cells + 1], at + n_cells + 1
     cell_subject, at = integers[at : at + n_cells], at + n_cells
@@ -161,8 +173,10 @@ def integrate_switches(  # type: ignore[no-untyped-def]
     place0, at = integers[at : at + n_rows[0]], at + n_rows[0]
     row_start1, at = integers[at : at + n_units + 1], at + n_units + 1
     place1, at = integers[at : at + n_rows[1]], at + n_rows[1]
-    gap_start, at = integers[at : at + n_units + 1], at + n_units + 1
-    gaps = integers[at : at + 5 * n_gaps].reshape((5, n_gaps))
+    short_start, at = integers[at : at + n_units + 1], at + n_units + 1
+    short, at = integers[at : at + 5 * n_short].reshape((5, n_short)), at + 5 * n_short
+    long_start, at = integers[at : at + n_units + 1], at + n_units + 1
+    long = integers[at : at + 7 * n_long].reshape((7, n_long))
     features, at = doubles[: n_units * n_terms].reshape((n_units, n_terms)), n_units * n_terms
     count0, at = doubles[at : at + n_rows[0]], at + n_rows[0]
     switches0, at = doubles[at : at + n_rows[0]], at + n_rows[0]
@@ -170,20 +184,22 @@ def integrate_switches(  # type: ignore[no-untyped-def]
     switches1, at = doubles[at : at + n_rows[1]], at + n_rows[1]
     start, at = doubles[at : at + 2 * n_cells].reshape((2, n_cells)), at + 2 * n_cells
     estimate, at = doubles[at : at + 2 * n_cells].reshape((2, n_cells)), at + 2 * n_cells
-    gap_count = doubles[at : at + n_gaps]
+    comes_back, at = doubles[at : at + n_short], at + n_short
+    short_count, long_count = doubles[at : at + n_short], doubles[at + n_short : at + n_short + n_long]
 
-    most_rows, most_cells, most_gap = 1, 1, 1
+    most_rows, most_cells, most_short, longest = 1, 1, 1, 1
     for g in range(n_groups):
         first, last = cell_start[group_start[g]], cell_start[group_start[g + 1]]
         most_rows = max(most_rows, row_start0[last] - row_start0[first], row_start1[last] - row_start1[first])
         most_cells = max(most_cells, group_start[g + 1] - group_start[g])
-    for i in range(n_gaps):
-        most_gap = max(most_gap, gaps[1, i])
+        most_short = max(most_short, short_start[last] - short_start[first])
+    for i in range(n_long):
+        longest = max(longest, long[3, i])
     eta_room, slope_room = np.empty(most_rows), np.empty(most_rows)
     work, rho_room = np.empty((10, most_cells)), np.empty(most_cells)
     cells, branches, three = np.empty(most_cells + 1, np.int64), np.arange(most_cells + 1), np.zeros(3)
-    levels, by_level = np.empty(2), np.empty(2)
-    hazard, gap_slope, forward, backward = np.empty((4, most_gap + 1, 2, _N_AGES))
+    level, level_gradient = np.empty((n_units, 2)), np.zeros((n_units, 2))
+    layer_room, chain_room = np.empty((7, most_short)), np.empty((4, longest + 1, 2, _N_AGES))
     for g in range(n_groups):
         first_cell, last_cell = group_start[g], group_start[g + 1]
         by_group[g] = 0.0
@@ -197,11 +213,12 @@ def integrate_switches(  # type: ignore[no-untyped-def]
                 cells[c - first_cell] = row_start[cell_start[c]] - first_row
                 own = table[side, cell_subject[c]]
                 for u in range(cell_start[c], cell_start[c + 1]):
-                    level = 0.0
+                    of_terms = 0.0
                     for j in range(n_terms):
-                        level += features[u, j] * slopes[side, cell_subject[c], j]
+                        of_terms += features[u, j] * slopes[side, cell_subject[c], j]
+                    level[u, side] = of_terms + estimate[side, c]
                     for i in range(row_start[u], row_start[u + 1]):
-                        eta[i - first_row] = level + own[place[i]]
+                        eta[i - first_row] = of_terms + own[place[i]]
             cells[last_cell - first_cell] = size
             switches = (switches0 if side == 0 else switches1)[first_row : first_row + size]
             if has_groups:
@@ -234,33 +251,71 @@ def integrate_switches(  # type: ignore[no-untyped-def]
                         own[place[i]] += slope[i - first_row]
                     for j in range(n_terms):
                         slope_gradient[side, cell_subject[c], j] += total * features[u, j]
-        for c in range(first_cell, last_cell):
-            subject = cell_subject[c]
-            own, own_gradient = table[:, subject], table_gradient[:, subject]
-            for u in range(cell_start[c], cell_start[c + 1]):
-                if gap_start[u] == gap_start[u + 1]:
-                    continue
-                levels[0], levels[1] = estimate[0, c], estimate[1, c]
-                for side in range(2):
-                    for j in range(n_terms):
-                        levels[side] += features[u, j] * slopes[side, subject, j]
-                by_level[:] = 0.0
-                for i in range(gap_start[u], gap_start[u + 1]):
-                    layer, length, age, side, end = gaps[0, i], gaps[1, i], gaps[2, i], gaps[3, i], gaps[4, i]
-                    if length == 2:
-                        by_group[g] += cross_layer(
-                            own, levels, layer, side, age, end, gap_count[i], own_gradient, by_level
-                        )
-                        continue
-                    by_group[g] += gap_count[i] * cross_gap(
-                        own, levels, layer, length, side, age, end, hazard, forward, backward, gap_slope
-                    )
-                    for s in range(2):
-                        for t in range(length):
-                            for a in range(_N_AGES):
-                                change = gap_count[i] * gap_slope[t, s, a]
-                                own_gradient[s, (layer + t) * _N_AGES + a] += change
-                                by_level[s] += change
-                for side in range(2):
-                    for j in range(n_terms):
-                        slope_gradient[side, subject, j] += by_level[side] * features[u, j]
+        first, last = cell_start[first_cell], cell_start[last_cell]
+        by_group[g] += _cross_short(
+            (short_start[first], short_start[last]),
+            table,
+            level,
+            (comes_back, short_count, short),
+            table_gradient,
+            level_gradient,
+            layer_room,
+        )
+        by_group[g] += _cross_long(
+            (long_start[first], long_start[last]),
+            table,
+            level,
+            (long_count, long),
+            table_gradient,
+            level_gradient,
+            chain_room,
+        )
+    for c in range(n_cells):
+        for u in range(cell_start[c], cell_start[c + 1]):
+            for side in range(2):
+                for j in range(n_terms):
+                    slope_gradient[side, cell_subject[c], j] += level_gradient[u, side] * features[u, j]
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+@made_from(marginal_kernel)
+def _cross_short(gaps, table, level, data, table_gradient, level_gradient, room):  # type: ignore[no-untyped-def]
+    """Log-likelihood of gaps of one layer, from the first to before the last; gradients are added to."""
+    (first, last), (comes_back, count, places) = gaps, data
+    n, flat_level, flat_table = last - first, level.reshape(level.size), table.reshape(table.size)
+    by_level, by_table = level_gradient.reshape(level.size), table_gradient.reshape(table.size)
+    at_start, across = places[0][first:last], places[1][first:last]
+    leaving, coming, leaving_later = places[2][first:last], places[3][first:last], places[4][first:last]
+    for i in range(n):
+        room[0, i] = flat_level[at_start[i]] + flat_table[leaving[i]]
+        room[1, i] = flat_level[across[i]] + flat_table[coming[i]]
+        room[2, i] = flat_level[at_start[i]] + flat_table[leaving_later[i]]
+    total = cross_layers(room[:3], comes_back[first:last], count[first:last], room[3], room[4:])
+    for i in range(n):
+        by_leaving, by_coming, by_leaving_later = room[4, i], room[5, i], room[6, i]
+        by_table[leaving[i]] += by_leaving
+        by_table[coming[i]] += by_coming
+        by_table[leaving_later[i]] += by_leaving_later
+        by_level[at_start[i]] += by_leaving + by_leaving_later
+        by_level[across[i]] += by_coming
+    return total
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def _cross_long(gaps, table, level, data, table_gradient, level_gradient, room):  # type: ignore[no-untyped-def]
+    """As `_cross_short`, of longer gaps."""
+    (first, last), (count, ends), total = gaps, data, 0.0
+    hazard, forward, backward, slope = room[0], room[1], room[2], room[3]
+    for i in range(first, last):
+        unit, subject, layer, length = ends[0, i], ends[1, i], ends[2, i], ends[3, i]
+        age, side, end = ends[4, i], ends[5, i], ends[6, i]
+        total += count[i] * cross_gap(
+            table[:, subject], level[unit], layer, length, side, age, end, hazard, forward, backward, slope
+        )
+        for s in range(2):
+            for t in range(length):
+                for a in range(_N_AGES):
+                    change = count[i] * slope[t, s, a]
+                    table_gradient[s, subject, (layer + t) * _N_AGES + a] += change
+                    level_gradient[unit, s] += change
+    return total

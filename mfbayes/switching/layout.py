@@ -19,7 +19,7 @@ type Floats = NDArray[np.float64]
 type Indices = NDArray[np.int64]
 
 N_BINS = 64
-_N_AGES = len(AGES)
+N_AGES = len(AGES)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -108,7 +108,7 @@ class Layout:
     @property
     def n_places(self) -> int:
         """Places of a side and subject in the table of hazards: layers times ages."""
-        return int(self.n_steps.max()) * _N_AGES
+        return int(self.n_steps.max()) * N_AGES
 
     @property
     def unit_cell(self) -> Indices:
@@ -241,7 +241,7 @@ def _bin(values: Floats, subject: Indices, *, terms: Sequence[str], n_bins: int)
 def _count_rows(pairs: Pairs, unit: Indices, n_units: int, *, side: int) -> Rows:
     chosen = pairs.is_adjacent & (pairs.start == side)
     where = unit[pairs.trace[chosen]]
-    place = pairs.layer[chosen] * _N_AGES + pairs.age[chosen]
+    place = pairs.layer[chosen] * N_AGES + pairs.age[chosen]
     first, count, (where, place), inverse = _count(where, place)
     return Rows(
         start=np.searchsorted(where, np.arange(n_units + 1)).astype(np.int64),

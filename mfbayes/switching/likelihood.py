@@ -6,9 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfbayes.switching import kernel
-from mfbayes.switching.layout import Layout
+from mfbayes.switching.layout import N_AGES, Layout
 
 type Floats = NDArray[np.float64]
+
+_ACROSS_ONE = 2  # layers from the start to the end of a gap of one layer
 
 
 class Evaluation(NamedTuple):
@@ -73,25 +75,46 @@ class SwitchingLikelihood:
 
 def _pack(layout: Layout, effects: Floats, scores: Floats) -> tuple[Floats, NDArray[np.int64]]:
     """The data in two arrays, for the time to compile a sampler grows with their number."""
-    gaps, (text, image) = layout.gaps, layout.rows
+    gaps, (text, image), n_subjects = layout.gaps, layout.rows, len(layout.subjects)
+    unit = np.repeat(np.arange(len(layout.features)), np.diff(gaps.start))
+    subject, other = layout.unit_subject[unit], 1 - gaps.side
+    own_row, other_row = ((side * n_subjects + subject) * layout.n_places for side in (gaps.side, other))
+    short = gaps.length == _ACROSS_ONE
+    # Where the logit hazards of a gap of one layer stand in the raveled levels of units, and in the raveled table.
+    of_short = [
+        2 * unit + gaps.side,
+        2 * unit + other,
+        own_row + gaps.layer * N_AGES + gaps.age,
+        other_row + (gaps.layer + 1) * N_AGES,
+        own_row + (gaps.layer + 1) * N_AGES + np.minimum(gaps.age + 1, N_AGES - 1),
+    ]
+    of_long = [unit, subject, gaps.layer, gaps.length, gaps.age, gaps.side, gaps.end]
     sizes = [
         layout.group_start.size - 1,
         layout.cell_subject.size,
         len(layout.features),
-        gaps.layer.size,
         layout.has_groups,
         text.place.size,
         image.place.size,
+        short.sum(),
+        (~short).sum(),
     ]
     integers = [
         np.array(sizes, dtype=np.int64),
         *(layout.group_start, layout.cell_start, layout.cell_subject),
         *(text.start, text.place, image.start, image.place),
-        *(gaps.start, gaps.layer, gaps.length, gaps.age, gaps.side, gaps.end),
+        *(_count_before(gaps.start, short), *(each[short] for each in of_short)),
+        *(_count_before(gaps.start, ~short), *(each[~short] for each in of_long)),
     ]
     doubles = [
         layout.features.ravel(),
         *(text.count, text.switches, image.count, image.switches),
-        *(scores.ravel(), effects.ravel(), gaps.count),
+        *(scores.ravel(), effects.ravel()),
+        *((gaps.side == gaps.end)[short], gaps.count[short], gaps.count[~short]),
     ]
     return np.concatenate(doubles).astype(np.float64), np.concatenate(integers).astype(np.int64)
+
+
+def _count_before(start: NDArray[np.int64], chosen: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """How many are chosen before each start."""
+    return np.concatenate([[0], np.cumsum(chosen)])[start].astype(np.int64)

@@ -115,17 +115,20 @@ def test_gaps_are_summed_out_exactly(length: int) -> None:
 
 def test_one_silent_layer_is_crossed_as_any_gap_is() -> None:
     rng = np.random.default_rng(2)
-    table, levels = rng.normal(-1, 1, (2, 18)), rng.normal(0, 0.5, 2)
-    hazard, forward, backward, slope = np.empty((4, 3, 2, 3))
-    for side, age, end in itertools.product(range(2), range(3), range(2)):
-        log_p = kernel.cross_gap(table, levels, 1, 2, side, age, end, hazard, forward, backward, slope)
-        by_table, by_level = np.zeros((2, 18)), np.zeros(2)
-        found = kernel.cross_layer(table, levels, 1, side, age, end, 3.0, by_table, by_level)
-        assert found == pytest.approx(3 * log_p)
-        expected = np.zeros((2, 18))
-        expected[:, 3:9] = 3 * slope[:2].transpose(1, 0, 2).reshape(2, 6)
-        np.testing.assert_allclose(by_table, expected, atol=1e-13)
-        np.testing.assert_allclose(by_level, expected.sum(axis=1), atol=1e-13)
+    eta = np.concatenate([rng.normal(-1, 2, (3, 40)), 8 * rng.choice([-1.0, 1.0], (3, 40))], axis=1)
+    comes_back, count = rng.integers(0, 2, 80).astype(float), rng.integers(1, 5, 80).astype(float)
+    p, slope = np.empty(80), np.empty((3, 80))
+    total = kernel.cross_layers(eta, comes_back, count, p, slope)
+    assert total == pytest.approx((count * np.log(p)).sum())
+    work = np.empty((4, 3, 2, 3))
+    for i in range(80):
+        # From text at an old age: there, at once back from image, or still old a layer later.
+        table = np.zeros((2, 9))
+        table[0, 2], table[1, 3], table[0, 5] = eta[:, i]
+        log_p = kernel.cross_gap(table, np.zeros(2), 0, 2, 0, 2, 0 if comes_back[i] else 1, *work)
+        assert np.log(p[i]) == pytest.approx(log_p, rel=1e-9)
+        of_chain = work[3, 0, 0, 2], work[3, 1, 1, 0], work[3, 1, 0, 2]
+        np.testing.assert_allclose(slope[:, i], count[i] * np.array(of_chain), rtol=1e-9, atol=1e-9)
 
 
 def test_counted_switches_are_binomial() -> None:
