@@ -26,7 +26,7 @@ type Floats = NDArray[np.float64]
 
 SIDE, TERM = "side", "term"
 EFFORTS = (
-    Effort(tune=200, draws=600, target_accept=0.7),
+    Effort(tune=200, draws=1000, target_accept=0.6),
     Effort(tune=500, draws=1200, target_accept=0.85),
     Effort(tune=1500, draws=1500, target_accept=0.95),
 )
