@@ -7,10 +7,10 @@ from types import ModuleType
 
 
 def made_from[**P, R](*modules: ModuleType) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Name a function for numba's cache after the other modules whose compiled functions it calls.
+    """Name a function for numba's cache after the other modules whose functions, constants or flags it takes.
 
     Numba compiles a cached function anew when its own file has changed, but not when another file has from which
-    functions were compiled into it: after an update it would go on with old code.
+    something was compiled into it: after an update it would go on with old code.
 
     Parameters
     ----------

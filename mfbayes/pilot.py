@@ -101,25 +101,31 @@ def estimate_roughly(
 
 
 def guess_lapse(dH: Floats, is_text: Floats, *, grid: Floats, log_prior: Floats) -> float:
-    """The likeliest probability of each side by chance, of a grid, while group effects are overlooked.
+    """The probability of each side by chance that trials suggest, while group effects are overlooked.
 
     Parameters
     ----------
     dH, is_text : ndarray, shape (n_trials,)
         Of one model.
     grid, log_prior : ndarray
-        Probabilities to choose from, and the logarithm of how likely each was before.
+        Probabilities, and the logarithm of their density before.
+
+    Returns
+    -------
+    float
+        Their mean, each as likely as its best curve makes it.
     """
-    heights = [_fit_logistic(dH, is_text, lapse)[1] for lapse in grid]
-    return float(grid[np.argmax(np.add(heights, log_prior))])
+    heights = np.array([_fit_logistic(dH, is_text, lapse)[1] for lapse in grid]) + log_prior
+    weight = np.exp(heights - heights.max()) * np.gradient(grid)
+    return float(weight @ grid / weight.sum())
 
 
 def _respond(logit: Floats, is_text: Floats, lapse: Floats | float) -> tuple[Floats, Floats]:
     """Derivative of each trial's log-likelihood in its logit, and the information expected of it."""
-    p = expit(logit)
-    rise, found = (1 - 2 * lapse) * p * (1 - p), lapse + (1 - 2 * lapse) * p
-    told = rise / np.maximum(found * (1 - found), 1e-300)
-    return told * (is_text - found), told * rise
+    p, q = expit(logit), expit(-logit)
+    rise, of_text, of_image = (1 - 2 * lapse) * p * q, lapse + (1 - 2 * lapse) * p, lapse + (1 - 2 * lapse) * q
+    told = rise / np.maximum(of_text * of_image, 1e-300)
+    return told * np.where(is_text == 1, of_image, -of_text), told * rise
 
 
 def _fit_logistic(dH: Floats, is_text: Floats, lapse: float) -> tuple[Floats, float]:

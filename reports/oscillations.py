@@ -119,8 +119,9 @@ def _draw(evidence: Evidence, numbers: Numbers, measure: str, *, width: float) -
 def _compare(evidence: Evidence, numbers: Numbers) -> list[tuple[Subject, int]]:
     """1 where ambiguous cases change sides more often than clear ones, -1 less often, 0 where it is not known.
 
-    By the interval of the contrast with the mean of both sides where the fit has it, as verdicts are; else by the
-    intervals of the ambiguous and all clear cases, which is stricter.
+    By the interval of the contrast with the mean of both sides where the fit has it, in which the last switch to the
+    final answer cancels; else by the intervals of the ambiguous and all clear cases, which is stricter. Models with
+    cases on one side only have no such contrast and are not counted.
     """
     contrasts = evidence.table("contrasts")
     found = Numbers(contrasts, "subject", "measure", "contrast") if contrasts is not None else None

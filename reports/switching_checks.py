@@ -113,10 +113,10 @@ def _comparison(evidence: Evidence) -> list[tuple[Cell, ...]]:
     numbers = Numbers(table, "version")
     rows = []
     for version in sorted(numbers.labels["version"], key=lambda v: -numbers("elpd", v)):
-        difference, error, bad = (numbers(name, version) for name in ("elpd_difference", "difference_se", "n_bad_k"))
+        difference, error, bad = (numbers(name, version) for name in ("elpd_difference", "difference_se", "n_inexact"))
         said = "best at groups left out" if difference == 0 else f"{decimal(difference, digits=1)}"
         said += "" if difference == 0 else f" nats, standard error {decimal(error, digits=1)}"
-        said += f"; not exact, with weights too uneven (k-hat above 0.7) in {count(bad)} groups" if bad > 0 else ""
+        said += f"; not exact in {count(bad)} groups, whose weights are too uneven" if bad > 0 else ""
         said += "" if numbers("passed", version) else "; not converged"
         rows.append(_row(f"Terms: {version}", said, bad=bad > 0 or not numbers("passed", version)))
     return rows

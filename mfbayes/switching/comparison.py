@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from mfbayes.errors import InputError
 from mfbayes.sampling import Effort
 from mfbayes.switching.fit import EFFORTS, SwitchingFit, fit_switching
-from mfbayes.switching.leaving_out import MAX_K_HAT, leave_groups_out
+from mfbayes.switching.leaving_out import leave_groups_out
 from mfbayes.switching.priors import SwitchingPriors
 from mfbayes.switching.terms import APART, DEFAULT_TERMS, SIGNED
 from mfbayes.trajectories import Trajectories
@@ -51,8 +51,8 @@ def compare_switching(
     seed : int
         The same seed gives the same numbers.
     refit : bool
-        Whether groups for which importance weights are too uneven are left out in fact, in fits of their own: exact,
-        and about as long for each as for the first fit.
+        Whether groups for which importance weights are too uneven are left out in fact, in fits of their own; each
+        takes about as long as the first fit.
     attempts : sequence of Effort
         As `fit_switching` takes them; by default one attempt.
 
@@ -60,10 +60,11 @@ def compare_switching(
     -------
     Dataset
         Over `version`: `elpd` and `elpd_se` (nats, sums over groups), `elpd_difference` to the best and
-        `difference_se` (groups paired), `max_k_hat`, `n_refitted`, `n_bad_k` (groups not refitted whose weights have
-        k-hat above .7 or unknown, of which the density is not exact), `passed` (the gate of convergence). Gaps count
+        `difference_se` (groups paired), `max_k_hat`, `n_refitted`, `n_inexact` (groups whose weights cannot be
+        trusted, and which no fit without them knows within .2 nats), `passed` (the gate of convergence). Gaps count
         at effects that the group's own adjacent pairs estimate, in every version alike. Attributes: `n_groups`,
-        `best`, and `reliable`, 1 where every density is exact and all passed.
+        `best` (of versions whose density is finite; "" where none is), `refit`, and `reliable`, 1 where every density
+        is exact and all passed.
 
     Raises
     ------
@@ -87,8 +88,9 @@ def compare_switching(
         found.append(leave_groups_out(fit, refit=refit, seed=seed, attempts=attempts))
         passed.append(fit.sample.passed)
     by_group = np.stack([each.elpd for each in found])
-    total, n_bad = by_group.sum(axis=1), np.array([(~each.is_exact).sum() for each in found])
-    to_best = by_group - by_group[int(np.argmax(total))]
+    total, n_inexact = by_group.sum(axis=1), np.array([(~each.is_exact).sum() for each in found])
+    best = int(np.argmax(np.where(np.isfinite(total), total, -np.inf)))
+    to_best = by_group - by_group[best]
     return xr.Dataset(
         {
             "elpd": ("version", total),
@@ -97,28 +99,33 @@ def compare_switching(
             "difference_se": ("version", _se(to_best)),
             "max_k_hat": ("version", np.array([each.k_hat.max() for each in found])),
             "n_refitted": ("version", np.array([each.refitted.sum() for each in found])),
-            "n_bad_k": ("version", n_bad),
+            "n_inexact": ("version", n_inexact),
             "passed": ("version", np.array(passed)),
         },
         coords={"version": np.array(list(versions), dtype=object)},
         attrs={
             "n_groups": by_group.shape[1],
-            "best": list(versions)[int(np.argmax(total))],
-            "reliable": int(not n_bad.any() and all(passed)),
+            "best": list(versions)[best] if np.isfinite(total[best]) else "",
+            "refit": int(refit),
+            "reliable": int(not n_inexact.any() and all(passed)),
         },
     )
 
 
 def note_weights(compared: xr.Dataset) -> list[str]:
     """What to say of a comparison whose importance weights are too uneven; nothing where they are not."""
-    n_bad = compared["n_bad_k"].to_numpy()
-    if not n_bad.any():
+    n_inexact = compared["n_inexact"].to_numpy()
+    if not n_inexact.any():
         return []
+    advice = (
+        "In fits without them, too, it is not known within .2 nats; `attempts` with more draws tell more."
+        if compared.attrs["refit"]
+        else "`compare_switching(..., refit=True)` leaves those groups out in fact."
+    )
     return [
-        f"Versions of the hazard model: in {(n_bad > 0).sum()} of {n_bad.size} the density of groups left out is "
-        f"not exact, for up to {n_bad.max()} of {compared.attrs['n_groups']} groups have importance weights with a "
-        f"Pareto k-hat above {MAX_K_HAT:g}. Small differences between versions cannot be trusted; "
-        "`compare_switching(..., refit=True)` leaves those groups out in fact."
+        f"Versions of the hazard model: in {(n_inexact > 0).sum()} of {n_inexact.size} the density of groups left out "
+        f"is not exact, for up to {n_inexact.max()} of {compared.attrs['n_groups']} groups have importance weights "
+        f"that are too uneven (Pareto k-hat). Small differences between versions cannot be trusted. {advice}"
     ]
 
 

@@ -239,6 +239,7 @@ def _filter(seen, ratio, to_image, to_text, first, filtered, ahead, product, exp
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=REORDERED)
+@made_from(kernel)
 def _step_back(p, q, a, b, smoothed, leaving, entering):  # type: ignore[no-untyped-def]
     """One layer back: P(text) given all layers in `smoothed`, P(switch) of either direction beside it.
 

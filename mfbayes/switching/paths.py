@@ -10,6 +10,8 @@ import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
+from mfbayes.compiled import made_from
+from mfbayes.switching import pairs
 from mfbayes.switching.pairs import OLD
 
 type Floats = NDArray[np.float64]
@@ -52,6 +54,7 @@ def draw_paths(
 
 
 @nb.njit(cache=True, nogil=True)
+@made_from(pairs)
 def _walk(committed, start, subject, base, level, by_age, uniform):  # type: ignore[no-untyped-def]
     sides = np.full(committed.shape, -1)
     for i in range(committed.shape[0]):

@@ -29,10 +29,6 @@ class Estimates:
 
     Attributes
     ----------
-    parts : ndarray, shape (n_parts,)
-        The normal parts that levels and coefficients are sums of.
-    covariance : ndarray, shape (n_parts, n_parts)
-        Of the parts, given the spreads.
     parameters : ndarray, shape (n_parameters,)
         Levels, coefficients and means, in the order of the structure's parameters.
     gradient : ndarray, shape (n_data,)
@@ -45,8 +41,6 @@ class Estimates:
         Effects of every cell (a group and a subject) by side, and its scores there.
     """
 
-    parts: Floats
-    covariance: Floats
     parameters: Floats
     gradient: Floats
     information: Floats
@@ -71,7 +65,7 @@ class _Rows:
     group_side: Indices
 
 
-def estimate_roughly(structure: Structure, *, start: Estimates | None = None, close: float = _CLOSE) -> Estimates:
+def estimate_roughly(structure: Structure) -> Estimates:
     """Estimate hazards and spreads by Newton steps in turn with steps of expectation and maximisation.
 
     Hazards are found given the spreads and the effects of groups, these given the hazards, and the spreads from how
@@ -81,18 +75,12 @@ def estimate_roughly(structure: Structure, *, start: Estimates | None = None, cl
     ----------
     structure : Structure
         Of the pairs.
-    start : Estimates, optional
-        Where to start, with effects of the same cells.
-    close : float
-        Changes this small are the last.
     """
     layout, rows = structure.layout, _lay_out(structure)
     spread = _START * structure.scale_priors
     to_data = structure.map[: structure.n_data]
     parts = np.zeros(structure.n_parts)
     effects = np.zeros(rows.cell_group.size)
-    if start is not None:
-        spread, parts, effects = start.spread, start.parts, start.effects.ravel()
     for _ in range(_ROUNDS):
         before = spread
         parameters = structure.centre + structure.map @ parts
@@ -112,12 +100,10 @@ def estimate_roughly(structure: Structure, *, start: Estimates | None = None, cl
         parts = parts + step
         size = parts**2 + sd**2 * np.diag(covariance)
         spread = _update_spread(structure, spread, size, *_measure_groups(rows, weight, effects, structure, spread))
-        if np.abs(spread - before).max() < close and np.abs(step).max() < close:
+        if np.abs(spread - before).max() < _CLOSE and np.abs(step).max() < _CLOSE:
             break
     scores = np.bincount(rows.cell, residual, effects.size) if layout.has_groups else np.zeros_like(effects)
     return Estimates(
-        parts=parts,
-        covariance=sd[:, None] * covariance * sd,
         parameters=parameters,
         gradient=gradient,
         information=information,

@@ -90,7 +90,7 @@ def model_switching() -> dict[str, xr.Dataset]:
     gaps = {"gaps": 9.0, "observed": 7.0, "expected": 3.2, "lower": 1.0, "upper": 6.0, "p_more": 0.01}
     versions = ["without x", "x", "x and distance"]
     compared = {"elpd": [-90.0, -60.0, -61.5], "elpd_difference": [-30.0, 0.0, -1.5], "difference_se": [7.0, 0.0, 2.0]}
-    compared |= {"n_bad_k": [0.0, 0.0, 2.0], "passed": [1.0, 1.0, 1.0]}
+    compared |= {"n_inexact": [0.0, 0.0, 2.0], "passed": [1.0, 1.0, 1.0]}
     return {
         "hazard_by_depth": xr.Dataset(
             surround(("subject", "side", "layer"), by_depth), {"subject": subjects, "side": sides, "layer": layers}
