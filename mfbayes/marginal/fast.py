@@ -135,9 +135,8 @@ class _Target:
         slope, log_sds = np.exp(points[:, n : 2 * n]), np.minimum(points[:, 2 * n :], _FAR)
         coefficients = np.stack([slope * points[:, :n], slope], axis=-1)
         sds = np.exp(log_sds)
-        found = np.array(
-            [self.likelihood.evaluate(coefficients[i], three_scales(design, sds[i])).value for i in range(len(points))]
-        )
+        scales = np.array([three_scales(design, own) for own in sds])
+        found = self.likelihood.evaluate_points(coefficients, scales)
         relative = sds / np.array([getattr(self.priors, name) for name in design.group_scales])
         values: Floats = found + (log_sds - 0.5 * relative**2).sum(axis=1)
         return values

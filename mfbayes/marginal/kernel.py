@@ -399,6 +399,43 @@ def integrate_groups(  # type: ignore[no-untyped-def]
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
+def integrate_points(  # type: ignore[no-untyped-def]
+    coefficients, features, is_text, cell_subject, cell_start, branch_start, group_start, scales, rho, values
+):
+    """Marginal log-likelihood of all groups at many points, without its gradients.
+
+    Parameters
+    ----------
+    coefficients : ndarray, shape (n_points, n_subjects, n_features)
+    scales : ndarray, shape (n_points, 3)
+    values : ndarray, shape (n_points,)
+        On return the log-likelihoods.
+    """
+    n_groups, nothing = group_start.size - 1, np.empty(0)
+    by_group, gradient, scale_gradient = np.empty(n_groups), np.zeros(coefficients.shape[1:]), np.zeros(3)
+    for i in range(values.size):
+        integrate_groups(
+            0,
+            n_groups,
+            coefficients[i],
+            features,
+            nothing,
+            is_text,
+            cell_subject,
+            cell_start,
+            branch_start,
+            group_start,
+            scales[i],
+            rho,
+            gradient,
+            nothing,
+            scale_gradient,
+            by_group,
+        )
+        values[i] = by_group.sum()
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
 def settle_groups(  # type: ignore[no-untyped-def]
     first,
     last,

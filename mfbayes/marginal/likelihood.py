@@ -127,6 +127,29 @@ class MarginalLikelihood:
             by_group=by_group,
         )
 
+    def evaluate_points(self, coefficients: Floats, scales: Floats) -> Floats:
+        """Marginal log-likelihood at many points, shape (n_points,); points are shared out over the cores.
+
+        Parameters
+        ----------
+        coefficients : ndarray, shape (n_points, n_subjects, n_features)
+            Coefficients of each subject.
+        scales : ndarray, shape (n_points, 3)
+            Standard deviations, as `evaluate` takes them.
+        """
+        coefficients, scales = (np.ascontiguousarray(each, dtype=np.float64) for each in (coefficients, scales))
+        values = np.empty(len(scales))
+
+        def integrate(share: tuple[int, int]) -> None:
+            own = slice(*share)
+            kernel.integrate_points(
+                coefficients[own], self.features, *self._layout, scales[own], self.start, values[own]
+            )
+
+        cuts = np.linspace(0, len(scales), (os.cpu_count() or 1) + 1).astype(int).tolist()
+        _map(integrate, list(itertools.pairwise(cuts)))
+        return values
+
     def settle(
         self, coefficients: Floats, scales: Sequence[float] | Floats, *, offset: Floats = _NOTHING
     ) -> tuple[Floats, Floats]:
