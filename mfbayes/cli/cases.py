@@ -103,15 +103,19 @@ def _list_candidates(
 
 def _choose(candidates: "pd.DataFrame") -> "pd.DataFrame | None":
     """Three rows of the widest case, from the easiest text to the hardest, or nothing."""
+    import numpy as np
+
+    case = [names.SUBJECT, names.GROUP, names.D_IMAGE]
+    ordered = candidates.sort_values([*case, names.D_TEXT], kind="stable").drop_duplicates([*case, names.D_TEXT])
+    dH, choice = ordered[names.DH].to_numpy(), ordered[names.CHOICE].to_numpy()
     best, widest = None, 0.0
-    for _, own in candidates.groupby([names.SUBJECT, names.GROUP, names.D_IMAGE], sort=True):
-        ordered = own.sort_values(names.D_TEXT, kind="stable").drop_duplicates(names.D_TEXT)
-        if len(ordered) < len(TIERS):
+    for rows in ordered.groupby(case, sort=True).indices.values():
+        if len(rows) < len(TIERS):
             continue
-        three = ordered.iloc[[0, len(ordered) // 2, len(ordered) - 1]]
-        span = float(three[names.DH].max() - three[names.DH].min())
-        if {names.TEXT, names.IMAGE} <= set(three[names.CHOICE]) and span > widest:
-            best, widest = three, span
+        three = rows[[0, len(rows) // 2, -1]]
+        span = float(np.ptp(dH[three]))
+        if {names.TEXT, names.IMAGE} <= set(choice[three]) and span > widest:
+            best, widest = ordered.iloc[three], span
     return best
 
 
