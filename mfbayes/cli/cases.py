@@ -112,7 +112,7 @@ def _choose(candidates: "pd.DataFrame") -> "pd.DataFrame | None":
     for rows in ordered.groupby(case, sort=True).indices.values():
         if len(rows) < len(TIERS):
             continue
-        three = rows[[0, len(rows) // 2, -1]]
+        three = np.array(rows)[[0, len(rows) // 2, -1]]
         span = float(np.ptp(dH[three]))
         if {names.TEXT, names.IMAGE} <= set(choice[three]) and span > widest:
             best, widest = ordered.iloc[three], span
