@@ -53,7 +53,8 @@ def draw_oscillations(evidence: Evidence) -> Figure | None:
         "to the image's or back; layers led by anything else are skipped. Round trips leave out the one change that "
         f"the final answer needs. Ambiguous: |dH {MINUS} b| < {evidence.reach:g}; the text's side lies below, the "
         "image's above. Control: the text is about another object. "
-        f"Lines: {evidence.level} intervals over groups and over b."
+        f"Lines: {evidence.level} intervals over groups and over b. Title: ambiguous cases against the mean of "
+        "both sides, in models with enough cases on each."
     )
     return Figure(
         "oscillations",

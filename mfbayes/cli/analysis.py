@@ -297,7 +297,7 @@ def _print_summary(tree: "xr.DataTree", out: Path) -> None:
     typer.echo(f"Balance points (dH at which text and image are followed equally often), {percent} intervals:")
     for row in table.itertuples():
         typer.echo(
-            f"  {row.label:<{width}}  {row.mean:+.2f} [{row.lower:+.2f}, {row.upper:+.2f}]"
+            f"  {row.label:<{width}}  {row.median:+.2f} [{row.lower:+.2f}, {row.upper:+.2f}]"
             f"  TFR {row.tfr:.2f}  {row.n_trials} trials  {row.status}"
         )
     typer.echo(f"Report: {out / REPORT_FILE}")

@@ -285,7 +285,7 @@ def test_checks_are_counted_and_marked(layered: xr.DataTree) -> None:
     }  # fmt: skip
     assert rows["Terms: x"].text == "best at groups left out"
     assert rows["Terms: x and distance"].text == (
-        "\N{MINUS SIGN}1.5 nats, standard error 2.0; not exact, with weights too uneven (k-hat above 0.7) in 2 groups"
+        "\N{MINUS SIGN}1.5 nats, standard error 2.0; not exact in 2 groups, whose weights are too uneven"
     )
     assert list(rows)[-4:-1] == ["Terms: x", "Terms: x and distance", "Terms: without x"]
 
