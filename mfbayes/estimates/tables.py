@@ -37,6 +37,28 @@ def tabulate(estimate: xr.Dataset) -> pd.DataFrame:
     return table.replace({np.inf: np.nan, -np.inf: np.nan})
 
 
+def split_by_dims(estimate: xr.Dataset) -> dict[str, xr.Dataset]:
+    """Variables that stand over the same labels, or fewer of them, by the dims that only they have.
+
+    A table of all would repeat each of two that cross for every label of the other. The widest is called "".
+
+    Examples
+    --------
+    >>> crossed = xr.Dataset({"slope": (("side", "term"), [[1, 2]]), "sd": (("side", "scale"), [[3]])})
+    >>> {name: list(part) for name, part in split_by_dims(crossed).items()}
+    {'': ['slope'], 'scale': ['sd']}
+    """
+    dims = {name: frozenset(map(str, values.dims)) for name, values in estimate.data_vars.items()}
+    widest = [own for own in dict.fromkeys(dims.values()) if not any(own < other for other in dims.values())]
+    widest.sort(key=len, reverse=True)
+    parts, left = {}, dict(dims)
+    for own in widest:
+        chosen = [name for name, its in left.items() if its <= own]
+        parts["-".join(sorted(own - widest[0]))] = estimate[chosen]
+        left = {name: its for name, its in left.items() if name not in chosen}
+    return parts
+
+
 def write_tables(tree: xr.DataTree, folder: Path) -> list[str]:
     """Write every estimate of a fit that is a table as `folder/NAME.csv`; returns their names."""
     make_folder(folder)
@@ -45,6 +67,8 @@ def write_tables(tree: xr.DataTree, folder: Path) -> list[str]:
         estimate = node.to_dataset(inherit=False)
         if name in _NOT_TABLES or not estimate.data_vars:
             continue
-        write_text(folder / f"{name}.csv", tabulate(estimate).to_csv(index=False, lineterminator="\n"))
-        written.append(str(name))
+        for extra, part in split_by_dims(estimate).items():
+            file = f"{name}_by_{extra}" if extra else str(name)
+            write_text(folder / f"{file}.csv", tabulate(part).to_csv(index=False, lineterminator="\n"))
+            written.append(file)
     return written
