@@ -163,3 +163,13 @@ def test_relabelling_text_and_image_mirrors_everything() -> None:
     other = marginal_likelihood(mirrored).evaluate(coefficients * [-1, 1], SCALES)
     assert found.value == pytest.approx(other.value, abs=1e-8)
     np.testing.assert_allclose(found.coefficients, other.coefficients * [-1, 1], atol=1e-6)
+
+
+@pytest.mark.parametrize("n_points", [0, 1, 7])
+def test_many_points_are_evaluated_as_one_by_one(n_points: int) -> None:
+    design, coefficients = make_design()
+    likelihood, rng = marginal_likelihood(design), np.random.default_rng(5)
+    points = coefficients + 0.3 * rng.standard_normal((n_points, *coefficients.shape))
+    scales = np.abs(SCALES * (1 + 0.2 * rng.standard_normal((n_points, 3))))
+    alone = [likelihood.evaluate(*each).value for each in zip(points, scales, strict=True)]
+    np.testing.assert_allclose(likelihood.evaluate_points(points, scales), alone, rtol=1e-12)
