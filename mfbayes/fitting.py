@@ -332,7 +332,7 @@ def _estimate(
             "pairwise": compare_pairs(tree),
             "ranking": rank_models(tree),
             "equivalence": judge_equivalence(tree, zone=zone),
-            "decomposition": decompose_tfr(tree, rng=rng),
+            "decomposition": decompose_tfr(tree, seed=int(tree.attrs["seed"])),
             "condition_shifts": shift_of_conditions(tree, baseline=baseline),
         },
     )

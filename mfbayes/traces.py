@@ -10,6 +10,7 @@ from mfbayes import names
 from mfbayes.errors import InputError
 from mfbayes.storage import write_bytes
 
+_REMEDY = "Collect the model again, or write its traces with mfbayes.traces.write_traces."
 _TEXT, _IMAGE = names.STATE_CODES[names.TEXT], names.STATE_CODES[names.IMAGE]
 
 
@@ -68,12 +69,12 @@ def read_traces(path: str | Path) -> xr.Dataset:
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"Expected layer traces at {path}, but there is no such file. Collect the model again.")
+        raise InputError(f"Expected layer traces at {path}, but there is no such file. {_REMEDY}")
     try:
         with xr.open_dataset(path, engine="h5netcdf") as opened:
             traces = opened.load()
     except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"The file {path} is not a whole netCDF file. Collect the model again.") from error
+        raise InputError(f"The file {path} is not a whole netCDF file. {_REMEDY}") from error
     _check(traces, path)
     return traces
 
@@ -226,8 +227,8 @@ def _check(traces: xr.Dataset, path: Path) -> None:
     dims = (names.ITEM, names.LAYER)
     for name in (names.STATE, names.LOGIT_DIFFERENCE):
         if name not in traces or traces[name].dims != dims:
-            raise InputError(f"Expected {name!r} over {dims} in {path}. Collect the model again.")
+            raise InputError(f"Expected {name!r} over {dims} in {path}. {_REMEDY}")
     if not traces.indexes[names.ITEM].is_unique:
-        raise InputError(f"An item is more than once in {path}. Collect the model again.")
+        raise InputError(f"An item is more than once in {path}. {_REMEDY}")
     if not np.isin(traces[names.STATE].values, list(names.STATE_CODES.values())).all():
         raise InputError(f"Expected the states {sorted(names.STATE_CODES.values())} in {path}, got others.")

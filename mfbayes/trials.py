@@ -76,7 +76,10 @@ def read_trials(path: str | Path) -> pd.DataFrame:
         Where the file is no table or a value cannot be used; names the line or row and the column.
     """
     frame, place = read_table(Path(path), as_text=_AS_TEXT)
-    return check_trials(frame, place=place)
+    try:
+        return check_trials(frame, place=place)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
 
 
 def check_trials(frame: pd.DataFrame, *, place: Place = place_by_number) -> pd.DataFrame:

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
+UNFINISHED = "unfinished"
+"""Attribute of a fit that the switching between layers is still to be added to."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
@@ -183,6 +186,8 @@ def analyse(
 ) -> None:
     """Fit trials and write the files of a run: trials, fit, balance points, other estimates, report and record.
 
+    The fit is kept as soon as it is there, so that a run that stops while it models switching goes on from it.
+
     Raises
     ------
     InputError
@@ -202,21 +207,31 @@ def analyse(
         *(f"{name}={value}" for name, value in asdict(settings).items()),
         *(f"{model}={hash_traces(traces[model])}" for model in sorted(traces)),
     )
-    fit_file = out / FIT_FILE
     tree = find_fit(out, overwrite=overwrite)
-    if tree is not None and tree.attrs.get("content_key") == key and tree.attrs["status"] == "ok":
-        say("The fit of these trials is there already; it is used again.")
-        record.reused.append(FIT_FILE)
-    else:
-        if tree is not None and tree.attrs.get("content_key") != key and not overwrite:
-            raise InputError(
-                f"{out} holds a fit of other trials. Choose another --out, or pass --overwrite to replace it."
-            )
+    is_same = tree is not None and tree.attrs.get("content_key") == key
+    if tree is not None and not is_same and not overwrite:
+        raise InputError(
+            f"{out} holds a fit of other trials or layer traces. Choose another --out, or pass --overwrite to replace "
+            "it."
+        )
+    if tree is None or not is_same or tree.attrs["status"] != "ok":
         with record.timing("fit"):
             tree = _fit(trials, settings, traces, out / DATA_FOLDER)
-        tree.attrs["content_key"] = key
-        tree.attrs.update({f"asked_{name}": _stored(value) for name, value in asdict(settings).items()})
-        save_fit(tree, fit_file)
+        has_layers = bool(traces) and settings.switching and tree.attrs["status"] == "ok"
+        tree.attrs |= {"content_key": key, UNFINISHED: int(has_layers)}
+        tree.attrs |= {f"asked_{name}": _stored(value) for name, value in asdict(settings).items()}
+        save_fit(tree, out / FIT_FILE)
+    else:
+        say("The fit of these trials is there already; it is used again.")
+        record.reused.append(FIT_FILE)
+    if tree.attrs.get(UNFINISHED):
+        from mfbayes.switching.additions import add_switching_estimates
+
+        say("Modelling the switching between layers")
+        with record.timing("switching"):
+            add_switching_estimates(tree, trials, traces, progress=True)
+        tree.attrs[UNFINISHED] = 0
+        save_fit(tree, out / FIT_FILE)
     write_with(out / TRIALS_FILE, lambda path: trials.to_parquet(path, index=False))
     write_balance_points(tree, out / BALANCE_POINTS_FILE)
     write_tables(tree, out / ESTIMATES_FOLDER)
@@ -257,11 +272,6 @@ def _fit(
     if traces:
         add_trace_estimates(tree, trials, traces)
         add_case_study(tree, trials, traces, dataset)
-    if traces and settings.switching and tree.attrs["status"] == "ok":
-        from mfbayes.switching.additions import add_switching_estimates
-
-        say("Modelling the switching between layers")
-        add_switching_estimates(tree, trials, traces, progress=True)
     return tree
 
 
@@ -293,11 +303,17 @@ def _print_summary(tree: "xr.DataTree", out: Path) -> None:
     for part in ("task", "condition"):
         if table[part].nunique() > 1:
             table["label"] += " / " + table[part]
+    table["word"] = table["status"].where((table["status"] != "ok") | (table["law"] == "falls"), "law " + table["law"])
     width = max(len(label) for label in table["label"])
     typer.echo(f"Balance points (dH at which text and image are followed equally often), {percent} intervals:")
     for row in table.itertuples():
         typer.echo(
             f"  {row.label:<{width}}  {row.median:+.2f} [{row.lower:+.2f}, {row.upper:+.2f}]"
-            f"  TFR {row.tfr:.2f}  {row.n_trials} trials  {row.status}"
+            f"  TFR {row.tfr:.2f}  {row.n_trials} trials  {row.word}"
+        )
+    if table["word"].str.startswith("law").any():
+        typer.echo(
+            "Where the law rises, is unclear or unknown, P(text) does not clearly fall as dH rises: no balance point "
+            "is located. The report says more."
         )
     typer.echo(f"Report: {out / REPORT_FILE}")

@@ -20,6 +20,10 @@ def command(
         typer.Option(help="Model to ask: an embedded one, a hub id, a folder, or 'all'. May be given again."),
     ] = None,
     trials: Annotated[Path | None, typer.Option(help="Your own trials instead: CSV or parquet.")] = None,
+    traces: Annotated[
+        Path | None,
+        typer.Option(help="With --trials: folder of their layer traces, MODEL.nc or MODEL/traces.nc."),
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs"),
     groups: Annotated[
         int | None, typer.Option(help=f"Groups of the dataset; {DEFAULT_GROUPS} by default, 400 in the study.")
@@ -55,7 +59,7 @@ def command(
     ] = False,
     switching: Annotated[
         bool,
-        typer.Option("--switching/--no-switching", help="With --model: also model the switching between layers."),
+        typer.Option("--switching/--no-switching", help="With layer traces: also model the switching between layers."),
     ] = True,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results of other content.")] = False,
 ) -> None:
@@ -67,6 +71,8 @@ def command(
         )
     if trials is not None and groups is not None:
         raise InputError("--groups belongs to --model: it says how many groups to generate. Leave it out.")
+    if traces is not None and trials is None:
+        raise InputError("--traces belongs to --trials: models that are asked have their own. Leave it out.")
     settings = Settings(
         subset=subset,
         ci_prob=ci_prob,
@@ -84,18 +90,21 @@ def command(
         {
             "model": [relative(Path(name)) for name in model or []],
             "trials": relative(trials) if trials else None,
+            "traces": relative(traces) if traces else None,
             "out": relative(out),
             "groups": groups or (None if trials else DEFAULT_GROUPS),
             **asdict(settings),
         }
     )
     if trials is not None:
+        from mfbayes.cli.own_traces import read_own_traces
         from mfbayes.trials import read_trials
 
         settings.check()
         table = read_trials(trials)
+        layers = {} if traces is None else read_own_traces(traces, table)
         check_output(out, settings, overwrite=overwrite)
-        analyse(table, out, settings, record, traces={}, overwrite=overwrite)
+        analyse(table, out, settings, record, traces=layers, overwrite=overwrite)
         return
     from mfbayes.cli.study import check_models, collect_study
 
@@ -103,7 +112,7 @@ def command(
     asked = model or []
     models = check_models(asked)
     check_output(out, settings, overwrite=overwrite)
-    table, traces = collect_study(
+    table, layers = collect_study(
         models,
         out,
         record,
@@ -112,4 +121,4 @@ def command(
         with_collected=ALL in asked,
         overwrite=overwrite,
     )
-    analyse(table, out, settings, record, traces=traces, overwrite=overwrite)
+    analyse(table, out, settings, record, traces=layers, overwrite=overwrite)

@@ -144,7 +144,8 @@ def _write_study(scenario: "Scenario", out: Path, *, n_layers: int, seed: int, o
     )
     for subject, point in points.items():
         typer.echo(f"  {subject}: balance point {point:+.3f}")
-    typer.echo(f"Fit them with `python -m mfbayes fit --trials {out / TRIALS_FILE}`.")
+    with_traces = f" --traces {out / TRACES_FOLDER}" if n_layers else ""
+    typer.echo(f"Fit them with `python -m mfbayes fit --trials {out / TRIALS_FILE}{with_traces} --out {out / 'fit'}`.")
 
 
 def _check_replaceable(out: Path, settings: Mapping[str, Any], *, overwrite: bool) -> None:

@@ -36,6 +36,7 @@ COLUMNS = (
     "n_other",
     "tfr",
     "status",
+    "law",
     "converged",
 )
 _DENSITY_POINTS = 200
@@ -56,8 +57,10 @@ def balance_points(tree: xr.DataTree) -> pd.DataFrame:
     DataFrame
         `mean, median, sd, lower, upper` of b (in units of dH; below zero: prefers the image), the
         intercept kappa b, the slope kappa, counts of choices, the text-following ratio `tfr`,
-        `status`: "one-sided" (which no sampler mends), else "not-converged", "outside" or "ok", and
-        `converged`: whether the fit did, the same in every row.
+        `status`: "one-sided" (which no sampler mends), else "not-converged", "outside" or "ok",
+        `law`: whether P(text) clearly "falls" with dH, "rises", is "unclear" or "unknown", and `converged`:
+        whether the fit did, the same in every row. A balance point locates something only where the status
+        is "ok" and the law "falls".
     """
     estimates = tree["estimates/balance_points"].to_dataset()
     table = estimates.to_dataframe().reset_index(drop=True)

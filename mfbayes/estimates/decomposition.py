@@ -34,7 +34,7 @@ _NODES, _WEIGHTS = hermegauss(21)
 _OTHER = "other_subject"
 
 
-def decompose_tfr(tree: xr.DataTree, *, rng: np.random.Generator) -> xr.Dataset:
+def decompose_tfr(tree: xr.DataTree, *, seed: int = 0) -> xr.Dataset:
     r"""Difference of two text-following ratios, split into composition, balance point and slope.
 
     A ratio mixes what a model was shown with how it responds. With F the distribution of dH in a
@@ -50,8 +50,8 @@ def decompose_tfr(tree: xr.DataTree, *, rng: np.random.Generator) -> xr.Dataset:
     ----------
     tree : DataTree
         A fit.
-    rng : numpy.random.Generator
-        Source of the weights of groups.
+    seed : int
+        Seed of the weights of groups.
 
     Returns
     -------
@@ -75,6 +75,7 @@ def decompose_tfr(tree: xr.DataTree, *, rng: np.random.Generator) -> xr.Dataset:
     balance_point, slope = stack_draws(kept, "balance_point"), stack_draws(kept, "slope")
     spread = total_spread(kept)
     n_groups = len(design.groups)
+    rng = np.random.default_rng(seed)
     # The last column is the sample as it is.
     weights = np.column_stack([rng.exponential(size=(n_groups, spread.size)), np.ones(n_groups)])
     shares, ratios = _weigh(design, weights)

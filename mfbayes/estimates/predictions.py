@@ -52,7 +52,10 @@ def predict(
     InputError
         For entropies below zero, both zero, or lists of two lengths; for a subject that the fit does not have.
     """
-    given = [np.atleast_1d(np.asarray(values, dtype=np.float64)) for values in (H_text, H_image)]
+    try:
+        given = [np.atleast_1d(np.asarray(values, dtype=np.float64)) for values in (H_text, H_image)]
+    except (TypeError, ValueError) as error:
+        raise InputError(f"Expected numbers for H_text and H_image, got {H_text!r} and {H_image!r}.") from error
     sizes = {values.size for values in given} - {1}
     if any(values.ndim > 1 for values in given) or len(sizes) > 1:
         shapes = " and ".join(str(values.shape) for values in given)

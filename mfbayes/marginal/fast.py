@@ -181,7 +181,7 @@ def _restrict(target: _Target, population: Population, sds: Floats, quadratic: Q
             value, gradient = target(np.concatenate([subjects, point[n:]]))
             return value, gradient[:n]
 
-        found = expand(given_scales, point[:n]).curvature if curvature is None else curvature
+        found = expand(given_scales, point[:n], roughly=True).curvature if curvature is None else curvature
         return -0.5 * float(np.linalg.slogdet(found + precision)[1])
 
     here = log_width(quadratic.point, quadratic.curvature[:n, :n])
@@ -262,11 +262,12 @@ def _bend(target: _Target, quadratic: Quadratic, nodes: Nodes, points: Floats) -
     mean, factor, _ = condition(population, quadratic, sds)
     inverse = np.linalg.inv(factor)
 
-    def density(point: Floats) -> float:
-        away = point[:n] - population.mean
-        return target(point)[0] - 0.5 * float(away @ precision @ away)
+    def log_density(some: Floats) -> Floats:
+        away, log_sds = some[:, :n] - population.mean, some[:, n:]
+        found = target.log_densities(some) + log_sds @ target.tilt - 0.5 * ((away @ precision) * away).sum(axis=1)
+        return np.where(log_sds.max(axis=1) > _FAR, -np.inf, found)
 
-    return reshape(points, density=density, mean=mean, covariance=inverse.T @ inverse)
+    return reshape(points, log_density=log_density, mean=mean, covariance=inverse.T @ inverse)
 
 
 def _describe(drawn: dict[str, Floats], design: Design, weighing: Weighing | None, *, passed: bool) -> Sample:

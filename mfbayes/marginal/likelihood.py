@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfbayes.design import GROUP_SCALES, Design
-from mfbayes.marginal import kernel
+from mfbayes.marginal import groups
 
 type Floats = NDArray[np.float64]
 type Indices = NDArray[np.int64]
@@ -103,7 +103,7 @@ class MarginalLikelihood:
 
         def integrate(share: tuple[int, int]) -> tuple[Floats, Floats]:
             gradient, scale_gradient = np.zeros_like(coefficients), np.zeros(3)
-            kernel.integrate_groups(
+            groups.integrate_groups(
                 *share,
                 coefficients,
                 self.features,
@@ -142,7 +142,7 @@ class MarginalLikelihood:
 
         def integrate(share: tuple[int, int]) -> None:
             own = slice(*share)
-            kernel.integrate_points(
+            groups.integrate_points(
                 coefficients[own], self.features, *self._layout, scales[own], self.start, values[own]
             )
 
@@ -163,7 +163,7 @@ class MarginalLikelihood:
         coefficients = np.ascontiguousarray(coefficients, dtype=np.float64)
 
         def settle(share: tuple[int, int]) -> None:
-            kernel.settle_groups(
+            groups.settle_groups(
                 *share, coefficients, self.features, offset, *self._layout, three, self.start, scores, weights
             )
 

@@ -14,8 +14,8 @@ from pytensor.graph.op import Op
 from pytensor.link.numba.dispatch import basic as numba_basic
 from pytensor.tensor.variable import TensorVariable
 
-from mfbayes.compiled import made_from
-from mfbayes.marginal import kernel
+from mfbayes.compiled import named_by_sources
+from mfbayes.marginal import groups
 from mfbayes.marginal.likelihood import MarginalLikelihood
 from mfbayes.storage import hash_content
 
@@ -76,7 +76,7 @@ def _pack(likelihood: MarginalLikelihood) -> tuple[NDArray[np.float64], NDArray[
 
 
 @nb.cfunc(_SIGNATURE, cache=True)
-@made_from(kernel)
+@named_by_sources
 def _integrate_packed(  # type: ignore[no-untyped-def]
     n_subjects, n_features, coefficients, scales, gradient, scale_gradient, doubles, integers
 ):
@@ -85,7 +85,7 @@ def _integrate_packed(  # type: ignore[no-untyped-def]
     data = nb.carray(doubles, (n_trials + n_cells + n_features * n_trials,))
     after_cells, after_branches = 2 * n_cells + 1, 2 * n_cells + n_branches + 2
     by_group, nothing = np.empty(n_groups), np.empty(0)
-    kernel.integrate_groups(
+    groups.integrate_groups(
         0,
         n_groups,
         nb.carray(coefficients, (n_subjects, n_features)),

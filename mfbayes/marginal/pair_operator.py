@@ -14,9 +14,9 @@ from pytensor.graph.op import Op
 from pytensor.link.numba.dispatch import basic as numba_basic
 from pytensor.tensor.variable import TensorVariable
 
-from mfbayes.compiled import made_from
+from mfbayes.compiled import named_by_sources
 from mfbayes.design import Design
-from mfbayes.marginal import kernel, pairs
+from mfbayes.marginal import pairs
 from mfbayes.storage import hash_content
 
 type Floats = NDArray[np.float64]
@@ -92,7 +92,7 @@ _SIGNATURE = types.float64(types.int64, types.int64, *(_DOUBLES,) * 5, _INTEGERS
 
 
 @nb.cfunc(_SIGNATURE, cache=True)
-@made_from(pairs, kernel)
+@named_by_sources
 def _integrate_packed(  # type: ignore[no-untyped-def]
     n_subjects, n_features, coefficients, covariances, gradient, covariance_gradient, doubles, integers
 ):

@@ -12,12 +12,10 @@ as in `mfbayes.marginal.kernel`. Nothing is divided by a covariance, so that the
 
 import math
 
-import numba as nb
 import numpy as np
 
-from mfbayes.compiled import made_from
-from mfbayes.marginal import kernel
-from mfbayes.marginal.kernel import REORDERED, exp_of_negative
+from mfbayes.compiled import REORDERED, compiled
+from mfbayes.marginal.exponentials import exp_of_negative
 
 N_COVARIANCES = 7
 """A11, A12, A22, B11, B12, B22, C."""
@@ -29,7 +27,7 @@ _OTHER = 2.0
 _RUN = 512  # (1 + exp(-x)) is at most 2, so a product of that many stays finite
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy", inline="always")
+@compiled(inline="always")
 def _times(x, y):  # type: ignore[no-untyped-def]
     """Product of two 2 x 2 matrices, each a tuple by rows."""
     return (
@@ -40,7 +38,7 @@ def _times(x, y):  # type: ignore[no-untyped-def]
     )
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy", inline="always")
+@compiled(inline="always")
 def _invert_one_plus(x):  # type: ignore[no-untyped-def]
     """(I + X)^-1 and the determinant of I + X."""
     determinant = (1.0 + x[0]) * (1.0 + x[3]) - x[1] * x[2]
@@ -52,14 +50,13 @@ def _invert_one_plus(x):  # type: ignore[no-untyped-def]
     ), determinant
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy", inline="always")
+@compiled(inline="always")
 def _is_hit(outcome, j):  # type: ignore[no-untyped-def]
     """Whether the trial is text (first effect) or `other` (second effect), as a number."""
     return outcome if j == 0 else max(outcome - 1.0, 0.0)
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=REORDERED)
-@made_from(kernel)
+@compiled(fastmath=REORDERED)
 def _read_cell(outcome, eta, effect, j, p):  # type: ignore[no-untyped-def]
     """Log-likelihood of one cell and its derivatives in one effect; probabilities in `p`.
 
@@ -89,8 +86,7 @@ def _read_cell(outcome, eta, effect, j, p):  # type: ignore[no-untyped-def]
     return likelihood, s, w, k
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
-@made_from(kernel)
+@compiled()
 def _read_cells(first, last, cell_start, outcome, eta, effect, score, weight, skew, p):  # type: ignore[no-untyped-def]
     """Log-likelihood of the cells from `first` to `last`; its derivatives in their effects; probabilities."""
     likelihood = 0.0
@@ -104,7 +100,7 @@ def _read_cells(first, last, cell_start, outcome, eta, effect, score, weight, sk
     return likelihood
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@compiled()
 def _spread_out(first, last, branch_start, A, B, C, rho, effect):  # type: ignore[no-untyped-def]
     """Set effect = Sigma rho for one group."""
     one, end = branch_start[first], branch_start[last]
@@ -118,7 +114,7 @@ def _spread_out(first, last, branch_start, A, B, C, rho, effect):  # type: ignor
             effect[1, c] = u1 + B[2] * own0 + B[3] * own1
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@compiled()
 def _factor(first, last, branch_start, weight, A, B, C, solved, told):  # type: ignore[no-untyped-def]
     """Go up the tree: what each branch tells, with its own effect integrated out, and log det(I + Sigma W)."""
     log_determinant = 0.0
@@ -141,7 +137,7 @@ def _factor(first, last, branch_start, weight, A, B, C, solved, told):  # type: 
     return log_determinant + math.log(determinant), inverse, total
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@compiled()
 def _solve(  # type: ignore[no-untyped-def]
     first, last, branch_start, weight, A, B, C, solved, told, of_group, wanted, rho, effect, by_branch
 ):
@@ -171,7 +167,7 @@ def _solve(  # type: ignore[no-untyped-def]
     return whole0, whole1
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy", inline="always")
+@compiled(inline="always")
 def _add_covariance(gradient, at, r0, r1, g0, g1, known):  # type: ignore[no-untyped-def]
     """Add the derivative in a symmetric covariance whose sums of rho, of its moves and information these are."""
     gradient[at] += 0.5 * (r0 * r0 - known[0]) + g0 * r0
@@ -179,8 +175,7 @@ def _add_covariance(gradient, at, r0, r1, g0, g1, known):  # type: ignore[no-unt
     gradient[at + 2] += 0.5 * (r1 * r1 - known[3]) + g1 * r1
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
-@made_from(kernel)
+@compiled()
 def integrate_pairs(  # type: ignore[no-untyped-def]
     coefficients, features, outcome, cell_subject, cell_start, branch_start, group_start, covariances, start,
     gradient, covariance_gradient, scores,

@@ -26,7 +26,7 @@ _FARTHEST = 4.0
 
 
 def reshape(
-    points: Floats, *, density: Callable[[Floats], float], mean: Floats, covariance: Floats
+    points: Floats, *, log_density: Callable[[Floats], Floats], mean: Floats, covariance: Floats
 ) -> tuple[Floats, Floats]:
     """Give every parameter of normal draws the density that it has along its own line.
 
@@ -34,8 +34,8 @@ def reshape(
     ----------
     points : ndarray, shape (n_draws, n_parameters)
         Draws of the normal approximation, or of a mixture of such around it.
-    density : callable
-        Log density at a point, up to a constant.
+    log_density : callable
+        From points, shape (n, n_parameters), to their log densities, shape (n,), up to a constant.
     mean, covariance : ndarray, shape (n_parameters,), (n_parameters, n_parameters)
         Of the normal approximation.
 
@@ -46,13 +46,14 @@ def reshape(
     log_stretch : ndarray, shape (n_draws,)
         Logarithm of how much a volume around each draw has grown.
     """
-    middle = density(mean)
+    widths = np.sqrt(np.diag(covariance))
+    lines = (mean + _NODES[:, None] * line for line in (covariance / widths).T)
+    heights = log_density(np.concatenate([mean[None], *lines]))
+    excesses = heights[1:].reshape(len(mean), -1) - heights[0] + _NODES**2 / 2
     moved, log_stretch = np.empty_like(points), np.zeros(len(points))
-    for i, width in enumerate(np.sqrt(np.diag(covariance))):
-        line = covariance[:, i] / width
-        heights = np.array([density(mean + node * line) for node in _NODES])
+    for i, (width, excess) in enumerate(zip(widths, excesses, strict=True)):
         standardised = (points[:, i] - mean[i]) / width
-        values, stretch = _transport(heights - middle + _NODES**2 / 2, standardised)
+        values, stretch = _transport(excess, standardised)
         moved[:, i] = mean[i] + width * values
         log_stretch += stretch
     return moved, log_stretch

@@ -19,6 +19,7 @@ START_SCALE = 0.6
 """Where standard deviations are thought to be before anything is known, over the scales of their priors."""
 
 _ROOM = 2e7  # numbers in all the nodes' matrices
+_PRODUCTS = 2_000_000  # products of coordinates at a time
 _RIDGE = 1e-6
 _SPREADS = (-7.0, 3.0)  # logarithms: as good as zero, and beyond anything
 _CORNERS = ((1, 1), (1, -1), (-1, 1), (-1, -1))
@@ -112,17 +113,22 @@ class Nodes:
     def assign(self, subjects: Floats, *, rng: np.random.Generator) -> Indices:
         """Draw the node of each draw of the subjects; shape (n_draws,)."""
         joint = self._log_joint(subjects)
-        return np.argmax(joint + rng.gumbel(size=joint.shape), axis=0)
+        cumulated = np.cumsum(np.exp(joint - joint.max(axis=0)), axis=0)
+        # One minus a number below one is above zero, so that a node of no weight is never drawn.
+        found: Indices = (cumulated < (1 - rng.random(len(subjects))) * cumulated[-1]).sum(axis=0)
+        return found
 
     def _log_joint(self, subjects: Floats) -> Floats:
+        """Log weight of each node times the density of the subjects given it, shape (n_nodes, n_draws)."""
         n, away = self.population.n_subjects, subjects - self.population.mean
         precision, log_determinant = self._precision
         joint = np.empty((self.weights.size, len(subjects)))
         constant = self._log_weights - self.conditional.evidence - 0.5 * log_determinant
-        for node, matrix in enumerate(precision):
-            joint[node] = constant[node]
-            for own in (slice(n), slice(n, None)):
-                joint[node] -= 0.5 * ((away[:, own] @ matrix[own, own]) * away[:, own]).sum(axis=1)
+        # All nodes' quadratic forms in one product of matrices: entries of each, times products of coordinates.
+        first, second = (np.concatenate([index, n + index]) for index in np.triu_indices(n))
+        entries = np.where(first == second, -0.5, -1.0) * precision[:, first, second]
+        for some in np.array_split(np.arange(len(subjects)), max(1, len(subjects) * first.size // _PRODUCTS)):
+            joint[:, some] = constant[:, None] + entries @ (away[some][:, first] * away[some][:, second]).T
         return joint
 
     @cached_property

@@ -4,13 +4,12 @@ The model takes 'other' to say nothing of the side. Were traces to fall silent b
 them would come out on the other side.
 """
 
-import numba as nb
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
 from mfbayes import names
-from mfbayes.compiled import made_from
+from mfbayes.compiled import compiled
 from mfbayes.switching import kernel
 from mfbayes.switching.fit import SwitchingFit
 
@@ -69,8 +68,7 @@ def check_crossings(
     )
 
 
-@nb.njit(cache=True, nogil=True)
-@made_from(kernel)
+@compiled()
 def _cross(table, level, subject, layer, length, side, age):  # type: ignore[no-untyped-def]
     """Probability of every gap to end on the other side."""
     p = np.empty(subject.size)

@@ -25,13 +25,11 @@ import math
 from dataclasses import dataclass
 from itertools import pairwise
 
-import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
-from mfbayes.compiled import made_from
-from mfbayes.marginal import kernel
-from mfbayes.marginal.kernel import REORDERED, as_double, read_bits
+from mfbayes.compiled import REORDERED, compiled
+from mfbayes.marginal.exponentials import as_double, read_bits
 
 type Floats = NDArray[np.float64]
 type Indices = NDArray[np.int64]
@@ -197,7 +195,7 @@ def smooth(chains: Chains, *, emission: Floats, hazard: Floats, start: Floats) -
     return p_text, switches
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@compiled()
 def _odds(emission):  # type: ignore[no-untyped-def]
     """Ratio of the densities of every symbol, text's side over image's."""
     ratio = np.empty(emission.shape[:3])
@@ -208,8 +206,7 @@ def _odds(emission):  # type: ignore[no-untyped-def]
     return ratio
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=REORDERED)
-@made_from(kernel)
+@compiled(fastmath=REORDERED)
 def _filter(seen, ratio, to_image, to_text, first, filtered, ahead, product, exponent):  # type: ignore[no-untyped-def]
     """Forward through a block: `filtered` is p and `ahead` q of every layer and chain."""
     depth, width = seen.shape
@@ -238,8 +235,7 @@ def _filter(seen, ratio, to_image, to_text, first, filtered, ahead, product, exp
                 after[j] = enter + p[j] * stay
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=REORDERED)
-@made_from(kernel)
+@compiled(fastmath=REORDERED)
 def _step_back(p, q, a, b, smoothed, leaving, entering):  # type: ignore[no-untyped-def]
     """One layer back: P(text) given all layers in `smoothed`, P(switch) of either direction beside it.
 
@@ -260,8 +256,7 @@ def _step_back(p, q, a, b, smoothed, leaving, entering):  # type: ignore[no-unty
     return on_text, left, entered
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
-@made_from(kernel)
+@compiled()
 def pass_through(  # type: ignore[no-untyped-def]
     emission,
     hazard,
@@ -320,8 +315,7 @@ def pass_through(  # type: ignore[no-untyped-def]
     return total if math.isfinite(total) else math.nan
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
-@made_from(kernel)
+@compiled()
 def _smooth_blocks(  # type: ignore[no-untyped-def]
     emission,
     hazard,

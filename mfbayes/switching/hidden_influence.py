@@ -18,11 +18,11 @@ References
 import math
 from typing import NamedTuple
 
-import numba as nb
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from mfbayes.compiled import compiled
 from mfbayes.estimates.draws import thin
 from mfbayes.switching.forward import Chains
 from mfbayes.switching.hidden_codes import Coded
@@ -111,7 +111,7 @@ def likelihood_by_trace(chains: Chains, tables: Tables) -> Floats:
     return found
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@compiled()
 def _pass_each(  # type: ignore[no-untyped-def]
     emission, hazard, start, symbol, block_start, block_size, block_subject, block_bin, n_layers, order, found
 ):

@@ -15,8 +15,7 @@ from pytensor.link.numba.dispatch import basic as numba_basic
 from pytensor.tensor.type import TensorType
 from pytensor.tensor.variable import TensorVariable
 
-from mfbayes.compiled import made_from
-from mfbayes.marginal import kernel as marginal_kernel
+from mfbayes.compiled import named_by_sources
 from mfbayes.storage import hash_content
 from mfbayes.switching import forward, hidden_tables
 from mfbayes.switching.hidden_codes import Coded
@@ -96,7 +95,7 @@ _DOUBLES, _INTEGERS, _BYTES = (
 
 
 @nb.cfunc(types.float64(types.float64, *(_DOUBLES,) * 9, _BYTES, _INTEGERS), cache=True)
-@made_from(hidden_tables, forward, marginal_kernel)
+@named_by_sources
 def _evaluate_packed(  # type: ignore[no-untyped-def]
     nu,
     emission,

@@ -10,10 +10,10 @@ A logit difference y on side :math:`\pm` has the density of Student's t with loc
 import math
 from dataclasses import dataclass
 
-import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
+from mfbayes.compiled import compiled
 from mfbayes.switching.forward import Gradient, evaluate
 from mfbayes.switching.hidden_codes import Coded
 
@@ -111,7 +111,7 @@ def evaluate_parameters(parameters: Parameters, coded: Coded) -> tuple[float, Pa
     return of.value, Parameters(emission=back[0], nu=by_nu, hazard=back[1], effect=back[2], start=back[3])
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@compiled()
 def fill_tables(  # type: ignore[no-untyped-def]
     emission,
     nu,
@@ -157,7 +157,7 @@ def fill_tables(  # type: ignore[no-untyped-def]
                     hazard_table[d, s, step, b] += level
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@compiled()
 def pull_back(  # type: ignore[no-untyped-def]
     emission,
     nu,
@@ -220,12 +220,12 @@ def pull_back(  # type: ignore[no-untyped-def]
     return by_nu
 
 
-@nb.njit(cache=True, nogil=True)
+@compiled()
 def _softplus(value):  # type: ignore[no-untyped-def]
     return max(value, 0.0) + math.log1p(math.exp(-abs(value)))
 
 
-@nb.njit(cache=True, nogil=True)
+@compiled()
 def _digamma(value):  # type: ignore[no-untyped-def]
     """Up by the recurrence to where the asymptotic series is exact to double precision."""
     result = 0.0

@@ -11,18 +11,16 @@ observed side and age to the side at the end, at the estimates of the effects th
 
 import math
 
-import numba as nb
 import numpy as np
 
-from mfbayes.compiled import made_from
-from mfbayes.marginal import kernel as marginal_kernel
-from mfbayes.marginal.kernel import REORDERED, exp_of_negative, integrate_group
+from mfbayes.compiled import REORDERED, compiled
+from mfbayes.marginal.exponentials import exp_of_negative
+from mfbayes.marginal.kernel import integrate_group
 
 _N_AGES = 3
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=REORDERED)
-@made_from(marginal_kernel)
+@compiled(fastmath=REORDERED)
 def add_binomial(eta, count, switches, slope):  # type: ignore[no-untyped-def]
     """Log-likelihood of counted switches, and its derivative in every eta, in operations that vectorise."""
     total = 0.0
@@ -41,8 +39,7 @@ def add_binomial(eta, count, switches, slope):  # type: ignore[no-untyped-def]
     return total
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=REORDERED)
-@made_from(marginal_kernel)
+@compiled(fastmath=REORDERED)
 def cross_layers(eta, comes_back, count, p, slope):  # type: ignore[no-untyped-def]
     """Log-likelihood of gaps of one layer, as most are: as `cross_gap`, in operations that vectorise.
 
@@ -83,7 +80,7 @@ def cross_layers(eta, comes_back, count, p, slope):  # type: ignore[no-untyped-d
     return total
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@compiled()
 def cross_gap(table, levels, layer, length, side, age, end, hazard, forward, backward, slope):  # type: ignore[no-untyped-def]
     """Log-probability of the side at the end of a gap; its derivatives in the logits of the hazards passed.
 
@@ -137,8 +134,7 @@ def cross_gap(table, levels, layer, length, side, age, end, hazard, forward, bac
     return math.log(p)
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
-@made_from(marginal_kernel)
+@compiled()
 def integrate_switches(  # type: ignore[no-untyped-def]
     table,
     slopes,
@@ -277,8 +273,7 @@ def integrate_switches(  # type: ignore[no-untyped-def]
                     slope_gradient[side, cell_subject[c], j] += level_gradient[u, side] * features[u, j]
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
-@made_from(marginal_kernel)
+@compiled()
 def _cross_short(gaps, table, level, data, table_gradient, level_gradient, room):  # type: ignore[no-untyped-def]
     """Log-likelihood of gaps of one layer, from the first to before the last; gradients are added to."""
     (first, last), (comes_back, count, places) = gaps, data
@@ -301,7 +296,7 @@ def _cross_short(gaps, table, level, data, table_gradient, level_gradient, room)
     return total
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@compiled()
 def _cross_long(gaps, table, level, data, table_gradient, level_gradient, room):  # type: ignore[no-untyped-def]
     """As `_cross_short`, of longer gaps."""
     (first, last), (count, ends), total = gaps, data, 0.0

@@ -13,8 +13,7 @@ from pytensor.graph.basic import Apply, Variable
 from pytensor.graph.op import Op
 from pytensor.link.numba.dispatch import basic as numba_basic
 
-from mfbayes.compiled import made_from
-from mfbayes.marginal import kernel as marginal_kernel
+from mfbayes.compiled import named_by_sources
 from mfbayes.storage import hash_content
 from mfbayes.switching import kernel, transform
 from mfbayes.switching.informed import Coordinates
@@ -106,7 +105,7 @@ _N_SIZES = 9
 
 
 @nb.cfunc(types.float64(*(_DOUBLES,) * 6, _INTEGERS), cache=True)
-@made_from(kernel, marginal_kernel, transform)
+@named_by_sources
 def _evaluate_packed(spread, coordinate, hazards, by_spread, by_coordinate, doubles, integers):  # type: ignore[no-untyped-def]
     sizes = nb.carray(integers, (_N_SIZES,))
     n_parameters, n_parts, n_scales, n_kinds = sizes[0], sizes[1], sizes[2], sizes[3]

@@ -6,12 +6,10 @@ on unseen, with an age that counts its unseen switches too; where it is seen aga
 therefore has exactly the probability that pairs give it.
 """
 
-import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
-from mfbayes.compiled import made_from
-from mfbayes.switching import pairs
+from mfbayes.compiled import compiled
 from mfbayes.switching.pairs import OLD
 
 type Floats = NDArray[np.float64]
@@ -53,8 +51,7 @@ def draw_paths(
     return sides
 
 
-@nb.njit(cache=True, nogil=True)
-@made_from(pairs)
+@compiled()
 def _walk(committed, start, subject, base, level, by_age, uniform):  # type: ignore[no-untyped-def]
     sides = np.full(committed.shape, -1)
     for i in range(committed.shape[0]):

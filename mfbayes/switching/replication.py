@@ -4,12 +4,12 @@ Every replicate starts each trace on the side and at the layer of its first comm
 neither answer where the observed trace did; `mfbayes.switching.paths` has the rule.
 """
 
-import numba as nb
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
 from mfbayes import names
+from mfbayes.compiled import compiled
 from mfbayes.switching.fit import SIDE, SwitchingFit
 from mfbayes.switching.pairs import AGES, OLD, find_sides
 from mfbayes.switching.paths import draw_paths
@@ -126,7 +126,7 @@ def _compare(observed: Floats, drawn: Floats, *, subjects: tuple[str, ...], ci_p
     )
 
 
-@nb.njit(cache=True, nogil=True)
+@compiled()
 def _count_runs(side):  # type: ignore[no-untyped-def]
     """Switches, runs of two committed layers or more between two switches, and the layer of the last switch."""
     n = side.shape[0]

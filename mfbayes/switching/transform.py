@@ -2,11 +2,12 @@
 
 import math
 
-import numba as nb
 import numpy as np
 
+from mfbayes.compiled import compiled
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+
+@compiled()
 def find_hazards(spread, coordinate, maps, vectors, variances, part_kind, sd, whitened, standardised):  # type: ignore[no-untyped-def]
     """Hazards' parameters, and the log-density of the prior less that of the coordinates.
 
@@ -36,7 +37,7 @@ def find_hazards(spread, coordinate, maps, vectors, variances, part_kind, sd, wh
     return correction, centre + np.dot(to_parameters, sd * standardised)
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@compiled()
 def pull_back(  # type: ignore[no-untyped-def]
     by_hazards,
     spread,

@@ -28,6 +28,7 @@ COLUMNS = [
         "n_other",
         "tfr",
         "status",
+        "law",
         "converged",
     ),
 ]
@@ -106,6 +107,16 @@ def test_the_folder_holds_what_the_readme_says(finished: Path) -> None:
     page = (run / "report.html").read_text(encoding="utf-8")
     for model in TRUTH:
         assert model in page
+
+
+def test_one_group_locates_no_balance_point(tmp_path: Path, run: Run) -> None:
+    simulate_trials(7, n_groups=1, per_group=120).to_csv(tmp_path / "trials.csv", index=False)
+    done = run("fit", "--trials", tmp_path / "trials.csv", "--out", tmp_path / "run", "--method", "fast")
+    assert done.code == 0
+    assert done.out.count("law unknown") == len(TRUTH)
+    assert "no balance point is located" in done.out
+    table = pd.read_csv(tmp_path / "run" / "balance_points.csv")
+    assert list(table["law"]) == ["unknown"] * len(TRUTH)
 
 
 def test_the_same_content_is_reused_and_other_content_kept(finished: Path, tmp_path: Path, run: Run) -> None:

@@ -53,6 +53,45 @@ def test_the_same_command_changes_nothing_and_another_is_refused(run: Run, tmp_p
     assert read_trials(out / "trials.parquet")["model"].nunique() == 3
 
 
+def test_what_is_simulated_can_be_fitted_with_its_layers(run: Run, tmp_path: Path) -> None:
+    """By the command that `simulate` itself tells."""
+    out = tmp_path / "s"
+    told = run("simulate", "--groups", 12, "--balance-points", "a=0.2,b=-0.3", "--layers", 8, "--out", out).out
+    command = told.split("`")[1].removeprefix("python -m mfbayes ").split()
+    done = run(*command, "--method", "fast", "--no-checks")
+    assert done.code == 0, done.err
+    estimates = {file.stem for file in (out / "fit" / "estimates").iterdir()}
+    assert {"balance_points", "oscillations", "contrasts", "hazard_by_depth"} <= estimates
+    assert json.loads((out / "fit" / "run.json").read_text(encoding="utf-8"))["settings"]["traces"] == "traces"
+    hazards = pd.read_csv(out / "fit" / "estimates" / "hazard_by_depth.csv")
+    assert hazards["subject"].unique().tolist() == ["a", "b"]
+    # Other traces are other content.
+    (out / "traces" / "b.nc").unlink()
+    other = run(*command, "--method", "fast", "--no-checks")
+    assert other.code == 2 and "other trials or layer traces" in other.err
+    assert "No layer traces of b" in other.err
+
+
+def test_traces_that_cannot_be_used_are_told_before_the_fit(run: Run, tmp_path: Path) -> None:
+    run(*SMALL, "--out", tmp_path / "s")
+    trials = tmp_path / "s" / "trials.parquet"
+
+    def refuse(file: Path, folder: Path) -> str:
+        done = run("fit", "--trials", file, "--traces", folder, "--out", tmp_path / "fit")
+        assert done.code == 2 and not (tmp_path / "fit" / "fit.nc").exists()
+        return str(done.err)
+
+    assert "there is none" in refuse(trials, tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    assert "a.nc, b.nc" in refuse(trials, tmp_path / "empty")
+    read_trials(trials).drop(columns="item").to_csv(tmp_path / "plain.csv", index=False)
+    assert "'item'" in refuse(tmp_path / "plain.csv", tmp_path / "s" / "traces")
+    (tmp_path / "s" / "traces" / "a.nc").write_bytes(b"no netCDF")
+    assert "a.nc is not a whole netCDF file" in refuse(trials, tmp_path / "s" / "traces")
+    alone = run("fit", "--model", "llava-r40", "--traces", tmp_path, "--out", tmp_path / "fit")
+    assert alone.code == 2 and "belongs to --trials" in alone.err
+
+
 def test_a_users_own_trials_are_not_replaced(run: Run, tmp_path: Path) -> None:
     own = tmp_path / "trials.parquet"
     own.write_bytes(b"mine")

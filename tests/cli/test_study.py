@@ -42,7 +42,8 @@ def test_the_folder_keeps_its_contract(study: Path) -> None:
         assert (last.reindex(codes.index) == codes).all()
     record = json.loads((study / "run.json").read_text())
     assert {"dataset", "trials"} <= set(record["hashes"])
-    assert {"generate", "collect llava-r40", "collect llava-r60", "fit", "report"} <= set(record["seconds"])
+    stages = {"generate", "collect llava-r40", "collect llava-r60", "fit", "switching", "report"}
+    assert stages <= set(record["seconds"])
     assert list(pd.read_csv(study / "balance_points.csv")["model"]) == ["llava-r40", "llava-r60"]
 
 
@@ -71,6 +72,33 @@ def test_everything_is_reused(study: Path, run: Run, monkeypatch: pytest.MonkeyP
     assert again.code == 0
     assert (study / "fit.nc").stat().st_mtime_ns == before
     assert json.loads((study / "run.json").read_text())["reused"] == ["fit.nc"]
+
+
+def test_a_run_killed_while_it_models_switching_keeps_its_fit(
+    study: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = tmp_path / "runs"
+    for made in ("data", "collected"):
+        shutil.copytree(study / made, copy / made)
+    command = [sys.executable, "-m", "mfbayes", *ARGUMENTS]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stderr is not None
+        assert any("Modelling the switching" in line for line in running.stderr)
+        running.kill()
+    kept = (copy / "fit.nc").read_bytes()
+    assert not (copy / "report.html").exists()
+    monkeypatch.chdir(tmp_path)
+    resumed = run(*ARGUMENTS)
+    assert resumed.code == 0
+    assert "used again" in resumed.err
+    assert "Modelling the switching" in resumed.err
+    assert (copy / "fit.nc").read_bytes() != kept
+    seconds = json.loads((copy / "run.json").read_text())["seconds"]
+    assert "switching" in seconds
+    assert "fit" not in seconds
+    for table in (study / "estimates").glob("*.csv"):
+        found, undisturbed = (pd.read_csv(folder / table.name) for folder in (copy / "estimates", study / "estimates"))
+        pd.testing.assert_frame_equal(found, undisturbed, rtol=1e-9)
 
 
 def test_another_number_of_groups_needs_a_word(study: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

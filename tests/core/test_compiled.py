@@ -3,27 +3,42 @@ import sys
 from pathlib import Path
 
 _CALLER = """
-import numba as nb
-import called
-from mfbayes.compiled import made_from
+from study.called import get
+from mfbayes.compiled import compiled
 
-@nb.njit(cache=True)
-@made_from(called)
+@compiled()
 def double():
-    return 2 * called.get()
+    return 2 * get()
 
 print(double())
 """
+_CALLED = """
+from study import deepest
+from mfbayes.compiled import compiled
+
+@compiled(inline="always")
+def get():
+    return 10 + deepest.VALUE
+"""
 
 
-def test_cached_code_follows_the_functions_that_it_calls(tmp_path: Path) -> None:
-    (tmp_path / "caller.py").write_text(_CALLER)
-    for value in (3, 4):
-        (tmp_path / "called.py").write_text(
-            f"import numba as nb\n\n@nb.njit(cache=True)\ndef get():\n    return {value}\n"
-        )
-        ran = subprocess.run(
-            [sys.executable, "-c", "import caller"], cwd=tmp_path, capture_output=True, text=True, check=True
-        )
-        assert ran.stdout.split() == [str(2 * value)]
-    assert list(tmp_path.rglob("caller.*.nbi"))
+def _run(folder: Path) -> tuple[int, set[str]]:
+    """What the caller prints, and the functions that numba has kept of it."""
+    command = [sys.executable, "-c", "import study.caller"]
+    ran = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    return int(ran.stdout), {file.name for file in folder.rglob("caller.*.nbi")}
+
+
+def test_kept_code_follows_all_that_it_is_made_of(tmp_path: Path) -> None:
+    package = tmp_path / "study"
+    package.mkdir()
+    for name, text in {"__init__": "", "caller": _CALLER, "called": _CALLED, "deepest": "VALUE = 3"}.items():
+        (package / f"{name}.py").write_text(text)
+    found, kept = _run(tmp_path)
+    assert (found, len(kept)) == (26, 1)
+    assert _run(tmp_path) == (found, kept)
+    # A constant two modules away, in a file that numba does not look at.
+    (package / "deepest.py").write_text("VALUE = 5")
+    changed, more = _run(tmp_path)
+    assert changed == 30
+    assert len(more - kept) == 1

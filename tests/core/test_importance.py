@@ -54,18 +54,18 @@ def test_bent_draws_say_how_much_they_were_stretched() -> None:
     rng = np.random.default_rng(4)
     covariance = np.array([[1.0, 0.6], [0.6, 2.0]])
 
-    def density(point: np.ndarray) -> float:
-        return -0.5 * float(point @ np.linalg.solve(covariance, point)) + 0.04 * float(point[0]) ** 3
+    def log_density(some: np.ndarray) -> np.ndarray:
+        return -0.5 * (some @ np.linalg.inv(covariance) * some).sum(axis=1) + 0.04 * some[:, 0] ** 3
+
+    def bend(some: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return reshape(some, log_density=log_density, mean=np.zeros(2), covariance=covariance)
 
     points = rng.multivariate_normal([0, 0], covariance, size=50)
-    moved, log_stretch = reshape(points, density=density, mean=np.zeros(2), covariance=covariance)
+    moved, log_stretch = bend(points)
     step = 0.05  # twice the grid on which densities are summed
     columns = []
     for i in range(2):
-        ends = [
-            reshape(points + sign * step * np.eye(2)[i], density=density, mean=np.zeros(2), covariance=covariance)[0]
-            for sign in (1, -1)
-        ]
+        ends = [bend(points + sign * step * np.eye(2)[i])[0] for sign in (1, -1)]
         columns.append((ends[0] - ends[1])[:, i] / (2 * step))
     np.testing.assert_allclose(log_stretch, np.log(np.prod(columns, axis=0)), atol=0.02)
     assert (moved[:, 0] - points[:, 0]).mean() > 0

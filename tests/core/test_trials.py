@@ -219,7 +219,7 @@ def test_conditions_and_families_are_names(tmp_path: Path) -> None:
     chosen = select_trials(trials).trials
     assert chosen["family"].tolist() == ["Qwen-VL"] * 2
     assert chosen["subject"].tolist() == ["m / 1", "m / 02"]
-    with pytest.raises(InputError, match=r"^Line 3, column 'condition': expected a name, got nothing"):
+    with pytest.raises(InputError, match=r"trials.csv: Line 3, column 'condition': expected a name, got nothing"):
         read(tmp_path, "m,g,1,2,text,x,f", "m,h,1,2,text,,f", header=header)
     with pytest.raises(InputError, match="m is of the family 'f' and, at line 4, of 'F'"):
         read(tmp_path, "m,g,1,2,text,x,f", "n,g,1,2,text,x,F", "m,h,1,2,text,x,F", header=header)
