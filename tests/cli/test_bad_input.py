@@ -77,7 +77,7 @@ def test_a_bad_value_is_named_with_row_and_column(
     frame.loc[4, column] = value
     message = refuse(frame, name)
     # Fifth trial: line 6 of a CSV file with its header, row 5 of a table without one.
-    assert ("line 6" if name.endswith("csv") else "row 5") in message
+    assert ("Line 6," if name.endswith("csv") else "Row 5,") in message
     assert name in message
     for word in words:
         assert word in message
