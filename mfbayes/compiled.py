@@ -18,7 +18,7 @@ REORDERED: Final = {"contract", "reassoc", "nsz", "arcp"}
 """For `fastmath`: sums may be reordered, so that they use vector registers; infinities and NaN keep their meaning."""
 
 
-def compiled[F: Callable[..., Any]](**flags: Any) -> Callable[[F], F]:
+def compiled(**flags: Any) -> Callable[[Callable[..., Any]], Any]:
     """Compile a function without Python objects or the interpreter's lock, divisions by zero giving infinities.
 
     Parameters
@@ -27,9 +27,8 @@ def compiled[F: Callable[..., Any]](**flags: Any) -> Callable[[F], F]:
         More options of `numba.njit`, such as ``fastmath=REORDERED`` or ``inline="always"``.
     """
 
-    def decorate(function: F) -> F:
-        kernel: F = nb.njit(cache=True, nogil=True, error_model="numpy", **flags)(named_by_sources(function))
-        return kernel
+    def decorate(function: Callable[..., Any]) -> Any:
+        return nb.njit(cache=True, nogil=True, error_model="numpy", **flags)(named_by_sources(function))
 
     return decorate
 

@@ -65,6 +65,8 @@ class Settings:
         Whether text, image and other are fitted together as well.
     switching : bool
         Whether the switching between layers is modelled, where there are traces.
+    compare_switching : bool
+        Whether versions of that model are compared, too.
     """
 
     subset: str
@@ -78,6 +80,7 @@ class Settings:
     lapse: bool
     outcomes: bool
     switching: bool
+    compare_switching: bool
 
     def check(self) -> None:
         """Refuse values out of range.
@@ -95,6 +98,8 @@ class Settings:
             raise InputError(
                 f"--lapse is for --method {REFERENCE} alone, but {self.method!r} came. Leave one of the two out."
             )
+        if self.compare_switching and not self.switching:
+            raise InputError("--compare-switching compares what --no-switching leaves out. Leave one of the two out.")
         if self.index not in INDICES:
             raise InputError(f"Expected --index {' or '.join(INDICES)}, but {self.index!r} came.")
         if not 0 < self.zone < 2:
@@ -207,7 +212,7 @@ def analyse(
         *(f"{name}={value}" for name, value in asdict(settings).items()),
         *(f"{model}={hash_traces(traces[model])}" for model in sorted(traces)),
     )
-    tree = find_fit(out, overwrite=overwrite)
+    tree = there = find_fit(out, overwrite=overwrite)
     is_same = tree is not None and tree.attrs.get("content_key") == key
     if tree is not None and not is_same and not overwrite:
         raise InputError(
@@ -229,12 +234,12 @@ def analyse(
 
         say("Modelling the switching between layers")
         with record.timing("switching"):
-            add_switching_estimates(tree, trials, traces, progress=True)
+            add_switching_estimates(tree, trials, traces, compare=settings.compare_switching, progress=True)
         tree.attrs[UNFINISHED] = 0
         save_fit(tree, out / FIT_FILE)
     write_with(out / TRIALS_FILE, lambda path: trials.to_parquet(path, index=False))
     write_balance_points(tree, out / BALANCE_POINTS_FILE)
-    write_tables(tree, out / ESTIMATES_FOLDER)
+    write_tables(tree, out / ESTIMATES_FOLDER, replaced=there)
     record.write(out)
     with record.timing("report"):
         write_report(out, tree=tree)

@@ -61,6 +61,10 @@ def command(
         bool,
         typer.Option("--switching/--no-switching", help="With layer traces: also model the switching between layers."),
     ] = True,
+    compare_switching: Annotated[
+        bool,
+        typer.Option("--compare-switching", help="Also compare versions of that model on groups left out; slower."),
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results of other content.")] = False,
 ) -> None:
     """Estimate balance points: at which relative uncertainty a model follows text and image equally often."""
@@ -85,6 +89,7 @@ def command(
         lapse=lapse,
         outcomes=outcomes,
         switching=switching,
+        compare_switching=compare_switching,
     )
     record = Record(
         {

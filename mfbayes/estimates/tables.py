@@ -1,5 +1,6 @@
 """Estimates as tidy tables: a row for every combination of labels."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,15 @@ _NOT_TABLES = frozenset(
 )
 
 
-def tabulate(estimate: xr.Dataset) -> pd.DataFrame:
-    """A labelled Dataset in long form, without rows that are empty; `ci_prob` is a column.
+# Attributes that a table cannot be read without.
+_TOLD = ("ci_prob", "zone", "dH_suffices", "ignorable", "status")
 
-    Variables with fewer dims than the largest are repeated over the others.
+
+def tabulate(estimate: xr.Dataset) -> pd.DataFrame:
+    """A labelled Dataset in long form, without rows that are empty.
+
+    Variables with fewer dims than the largest are repeated over the others, and so are attributes that say how to
+    read them: `ci_prob`, `zone`, verdicts, `status`.
 
     Examples
     --------
@@ -32,8 +38,9 @@ def tabulate(estimate: xr.Dataset) -> pd.DataFrame:
     labels = [str(name) for name in table.columns if str(name) not in measured]
     labels.sort(key=lambda name: (name not in dims, dims.index(name) if name in dims else 0))
     table = table[[*labels, *measured]].reset_index(drop=True)
-    if "ci_prob" in estimate.attrs:
-        table["ci_prob"] = float(estimate.attrs["ci_prob"])
+    for name in _TOLD:
+        if name in estimate.attrs and name not in table:
+            table[name] = estimate.attrs[name]
     return table.replace({np.inf: np.nan, -np.inf: np.nan})
 
 
@@ -59,16 +66,33 @@ def split_by_dims(estimate: xr.Dataset) -> dict[str, xr.Dataset]:
     return parts
 
 
-def write_tables(tree: xr.DataTree, folder: Path) -> list[str]:
-    """Write every estimate of a fit that is a table as `folder/NAME.csv`; returns their names."""
-    make_folder(folder)
-    written = []
+def list_tables(tree: xr.DataTree) -> Iterator[tuple[str, xr.Dataset]]:
+    """Estimates of a fit that are tables, by the names of their files."""
     for name, node in tree["estimates"].children.items():
         estimate = node.to_dataset(inherit=False)
         if name in _NOT_TABLES or not estimate.data_vars:
             continue
         for extra, part in split_by_dims(estimate).items():
-            file = f"{name}_by_{extra}" if extra else str(name)
-            write_text(folder / f"{file}.csv", tabulate(part).to_csv(index=False, lineterminator="\n"))
-            written.append(file)
+            yield (f"{name}_by_{extra}" if extra else str(name)), part
+
+
+def write_tables(tree: xr.DataTree, folder: Path, *, replaced: xr.DataTree | None = None) -> list[str]:
+    """Write every estimate of a fit that is a table as `folder/NAME.csv`; returns their names.
+
+    Parameters
+    ----------
+    tree : DataTree
+        The fit.
+    folder : Path
+        Made if it is not there.
+    replaced : DataTree, optional
+        A fit whose tables are there: those that the new one does not have are removed.
+    """
+    make_folder(folder)
+    written = []
+    for name, part in list_tables(tree):
+        write_text(folder / f"{name}.csv", tabulate(part).to_csv(index=False, lineterminator="\n"))
+        written.append(name)
+    for name in {name for name, _ in list_tables(replaced)} - set(written) if replaced is not None else ():
+        (folder / f"{name}.csv").unlink(missing_ok=True)
     return written

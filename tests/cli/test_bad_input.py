@@ -120,6 +120,7 @@ def test_an_output_path_under_a_file_is_refused(run: Run, tmp_path: Path) -> Non
         (["fit", "--trials", "x.csv", "--subset", "both"], "both-correct"),
         (["fit", "--trials", "x.csv", "--method", "quick"], "reference"),
         (["fit", "--trials", "x.csv", "--lapse", "--method", "nuts"], "--lapse"),
+        (["fit", "--trials", "x.csv", "--no-switching", "--compare-switching"], "--no-switching"),
         (["fit", "--trials", "x.csv", "--seed", "-1"], "seed"),
         (["fit", "--tirals", "x.csv"], "--trials"),
         (["generate", "color", "--groups", "0", "--out", "x"], "groups"),

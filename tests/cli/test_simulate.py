@@ -58,16 +58,16 @@ def test_what_is_simulated_can_be_fitted_with_its_layers(run: Run, tmp_path: Pat
     out = tmp_path / "s"
     told = run("simulate", "--groups", 12, "--balance-points", "a=0.2,b=-0.3", "--layers", 8, "--out", out).out
     command = told.split("`")[1].removeprefix("python -m mfbayes ").split()
-    done = run(*command, "--method", "fast", "--no-checks")
+    done = run(*command, "--method", "fast", "--no-checks", "--compare-switching")
     assert done.code == 0, done.err
     estimates = {file.stem for file in (out / "fit" / "estimates").iterdir()}
-    assert {"balance_points", "oscillations", "contrasts", "hazard_by_depth"} <= estimates
+    assert {"balance_points", "oscillations", "contrasts", "hazard_by_depth", "switching_comparison"} <= estimates
     assert json.loads((out / "fit" / "run.json").read_text(encoding="utf-8"))["settings"]["traces"] == "traces"
     hazards = pd.read_csv(out / "fit" / "estimates" / "hazard_by_depth.csv")
     assert hazards["subject"].unique().tolist() == ["a", "b"]
     # Other traces are other content.
     (out / "traces" / "b.nc").unlink()
-    other = run(*command, "--method", "fast", "--no-checks")
+    other = run(*command, "--method", "fast", "--no-checks", "--compare-switching")
     assert other.code == 2 and "other trials or layer traces" in other.err
     assert "No layer traces of b" in other.err
 

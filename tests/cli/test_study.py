@@ -13,6 +13,8 @@ import pandas as pd
 import pytest
 import xarray as xr
 
+from tests.tables_page import check_folder, read_page
+
 type Run = Callable[..., Any]
 
 ARGUMENTS = ("fit", "--model", "llava-r40", "--model", "llava-r60", "--groups", "6", "--seed", "11", "--out", "runs")
@@ -128,3 +130,9 @@ def test_models_are_listed(study: Path, run: Run) -> None:
     rows = {line.split()[0]: line for line in listed.out.splitlines()[1:]}
     assert " collected " in rows["llava-r40"]
     assert "not collected" in rows["llava-r50"]
+
+
+def test_every_column_that_was_written_is_on_the_page_of_tables(study: Path) -> None:
+    files, faults = check_folder(read_page(), study)
+    assert faults == []
+    assert {"balance_points.csv", "estimates/sensitivity.csv", "estimates/missing_at_random.csv"} <= files

@@ -93,3 +93,17 @@ def test_tables_hold_every_number(tmp_path: Path) -> None:
     assert write_tables(tree, tmp_path / "estimates") == ["pairwise"]
     again = pd.read_csv(tmp_path / "estimates" / "pairwise.csv")
     np.testing.assert_allclose(again["difference"], [0.15, -0.15])
+
+
+def test_verdicts_stand_in_tables_and_stale_tables_go(tmp_path: Path) -> None:
+    old, new = (plant_tree(balance_point=[[0.3, 0.2], [0.1, 0.1]]) for _ in range(2))
+    for name in ("equivalence", "lapses"):
+        old[f"estimates/{name}"] = type(old)(dataset=judge_equivalence(old, zone=0.25).assign_attrs(status="ok"))
+    new["estimates/equivalence"] = type(new)(dataset=judge_equivalence(new, zone=0.25))
+    write_tables(old, tmp_path)
+    (tmp_path / "mine.csv").write_text("a user's own")
+    table = pd.read_csv(tmp_path / "equivalence.csv")
+    assert table["zone"].tolist() == [0.25] * 2
+    assert table["status"].tolist() == ["ok"] * 2
+    write_tables(new, tmp_path, replaced=old)
+    assert {file.name for file in tmp_path.iterdir()} == {"equivalence.csv", "mine.csv"}

@@ -55,7 +55,8 @@ def test_bent_draws_say_how_much_they_were_stretched() -> None:
     covariance = np.array([[1.0, 0.6], [0.6, 2.0]])
 
     def log_density(some: np.ndarray) -> np.ndarray:
-        return -0.5 * (some @ np.linalg.inv(covariance) * some).sum(axis=1) + 0.04 * some[:, 0] ** 3
+        heights: np.ndarray = -0.5 * (some @ np.linalg.inv(covariance) * some).sum(axis=1) + 0.04 * some[:, 0] ** 3
+        return heights
 
     def bend(some: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return reshape(some, log_density=log_density, mean=np.zeros(2), covariance=covariance)
