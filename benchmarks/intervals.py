@@ -20,7 +20,8 @@ from mfbayes.convergence import Sample
 from mfbayes.design import lay_out
 from mfbayes.errors import InputError
 from mfbayes.marginal.fast import approximate
-from mfbayes.trials import read_trials, select_trials
+from mfbayes.selection import select_trials
+from mfbayes.trials import read_trials
 
 FAST = "mfbayes-fast"
 PACKAGES = {"glmer": "lme4", "glmmTMB": "glmmTMB"}

@@ -26,7 +26,8 @@ from mfbayes import names
 from mfbayes import sampling as sampling_defaults
 from mfbayes.design import Design, lay_out
 from mfbayes.following import following_model, marginal_model
-from mfbayes.trials import read_trials, select_trials
+from mfbayes.selection import select_trials
+from mfbayes.trials import read_trials
 
 CHAINS = 4
 # Each at its own default; nutpie's and numpyro's are these.

@@ -19,7 +19,8 @@ from mfbayes.convergence import Sample
 from mfbayes.design import Design, lay_out
 from mfbayes.marginal.fast import approximate
 from mfbayes.marginal.likelihood import MarginalLikelihood, marginal_likelihood, three_scales
-from mfbayes.trials import read_trials, select_trials
+from mfbayes.selection import select_trials
+from mfbayes.trials import read_trials
 
 type Floats = NDArray[np.float64]
 

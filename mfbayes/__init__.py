@@ -36,11 +36,11 @@ if TYPE_CHECKING:
     from mfbayes.power import find_groups as find_groups
     from mfbayes.power import measure_power as measure_power
     from mfbayes.reports.page import write_report as report
+    from mfbayes.selection import select_trials as select_trials
     from mfbayes.simulated_traces import simulate_traces as simulate_traces
     from mfbayes.simulation import Scenario as Scenario
     from mfbayes.simulation import simulate_trials as simulate_trials
     from mfbayes.trials import read_trials as read_trials
-    from mfbayes.trials import select_trials as select_trials
 
 _HOMES = {
     "find_groups": ("mfbayes.power", "find_groups"),
@@ -64,7 +64,7 @@ _HOMES = {
     "read_trials": ("mfbayes.trials", "read_trials"),
     "report": ("mfbayes.reports.page", "write_report"),
     "save_fit": ("mfbayes.fitting", "save_fit"),
-    "select_trials": ("mfbayes.trials", "select_trials"),
+    "select_trials": ("mfbayes.selection", "select_trials"),
     "shift_of_conditions": ("mfbayes.estimates.conditions", "shift_of_conditions"),
     "simulate_trials": ("mfbayes.simulation", "simulate_trials"),
     "split_by_total_entropy": ("mfbayes.estimates.halves", "split_by_total_entropy"),

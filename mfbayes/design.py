@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mfbayes import names
-from mfbayes.trials import label_groups
+from mfbayes.selection import label_groups
 
 type Floats = NDArray[np.float64]
 type Indices = NDArray[np.int64]
@@ -180,7 +180,7 @@ def lay_out(trials: pd.DataFrame) -> Design:
     Parameters
     ----------
     trials : DataFrame
-        Trials of a `mfbayes.trials.Selection`. A subject stays even if all its choices are `other`.
+        Trials of a `mfbayes.selection.Selection`. A subject stays even if all its choices are `other`.
     """
     columns = [names.TASK, names.MODEL, *(c for c in (names.CONDITION, names.FAMILY) if c in trials)]
     subjects = trials[[names.SUBJECT, *columns]].drop_duplicates(names.SUBJECT).sort_values(columns)

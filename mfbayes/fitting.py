@@ -1,7 +1,6 @@
 """Fitting: trials -> one labelled tree of posterior, data and finished estimates."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,26 +12,15 @@ from mfbayes._version import __version__
 from mfbayes.convergence import Sample
 from mfbayes.design import Design, lay_out
 from mfbayes.errors import InputError
-from mfbayes.estimates.balance import density_of_balance_points, describe_balance_points
-from mfbayes.estimates.comparisons import ZONE, check_zone, compare_pairs, judge_equivalence, rank_models
-from mfbayes.estimates.conditions import shift_of_conditions
-from mfbayes.estimates.decomposition import decompose_tfr
-from mfbayes.estimates.difficulty import entropy_by_tier
+from mfbayes.estimates.comparisons import ZONE, check_zone
 from mfbayes.estimates.draws import PARTS, labelled_posterior
-from mfbayes.estimates.halves import split_by_total_entropy
-from mfbayes.estimates.responses import bin_responses, count_uncertainty, draw_curves
-from mfbayes.estimates.sensitivity import estimate_sensitivity
-from mfbayes.laws.catalogue import MAX_SUBJECTS, MAX_TRIALS
-from mfbayes.laws.comparison import compare_laws
-from mfbayes.laws.curves import law_curves
-from mfbayes.laws.monotonicity import judge_monotonicity
-from mfbayes.laws.plane import map_plane
+from mfbayes.finishing import add_checks, add_estimates, add_outcomes, plant
 from mfbayes.marginal import fast
 from mfbayes.marginal.effects import EFFECTS, recover_effects
-from mfbayes.outcomes import fit_three_outcomes, has_enough_others
 from mfbayes.priors import Priors
+from mfbayes.selection import select_trials
 from mfbayes.storage import write_bytes
-from mfbayes.trials import Selection, check_trials, select_trials
+from mfbayes.trials import check_trials
 
 _STATISTICS = {
     "diverging": "diverging",
@@ -121,7 +109,7 @@ def fit(
     drawn = _draw(design, method=method, lapse=lapse, priors=priors, seed=seed, progress=progress)
     # The effects themselves would be most of the file.
     posterior = _label(drawn.posterior.drop_dims([names.GROUP, "branch"], errors="ignore"), design)
-    tree = _plant(drawn, posterior, design, selection.trials)
+    tree = _make_tree(drawn, posterior, design, selection.trials)
     tree.attrs = {
         "mfbayes_version": __version__,
         "ci_prob": ci_prob,
@@ -133,22 +121,20 @@ def fit(
         "lapse": int(lapse),
         "outcomes": int(outcomes),
     }
-    _estimate(tree, design, checked, selection, zone=zone, baseline=baseline)
-    _add(tree, {"group_effects": recover_effects(design, drawn.posterior)})
+    add_estimates(tree, checked, selection, zone=zone, baseline=baseline)
+    plant(tree, {"group_effects": recover_effects(design, drawn.posterior)})
     if checks and drawn.passed:
-        notes.extend(_check(tree, design, checked, selection, priors=priors))
+        notes.extend(add_checks(tree, design, checked, selection, priors=priors))
     if lapse:
         from mfbayes.lapses import describe_lapses
 
-        _add(tree, {"lapses": describe_lapses(labelled_posterior(tree), ci_prob=ci_prob)})
+        plant(tree, {"lapses": describe_lapses(labelled_posterior(tree), ci_prob=ci_prob)})
         notes.append(
             "Random answers (lapses) are modelled, in curves and predictions too. Parts of differences in TFR are "
             "those of the other answers; other laws, halves and other choices are compared without lapses."
         )
     if drawn.passed:
-        notes.extend(
-            _weigh_others(tree, selection.trials, wanted=outcomes, zone=zone, priors=priors, progress=progress)
-        )
+        notes.extend(add_outcomes(tree, selection.trials, wanted=outcomes, zone=zone, priors=priors, progress=progress))
     tree.attrs["notes"] = json.dumps(notes, ensure_ascii=False)
     return tree
 
@@ -268,7 +254,7 @@ def _label(drawn: xr.Dataset, design: Design) -> xr.Dataset:
     )
 
 
-def _plant(drawn: Sample, posterior: xr.Dataset, design: Design, trials: pd.DataFrame) -> xr.DataTree:
+def _make_tree(drawn: Sample, posterior: xr.Dataset, design: Design, trials: pd.DataFrame) -> xr.DataTree:
     # ArviZ stacks variables of different dims, which a coordinate that only some of them have prevents.
     trial = np.arange(design.n_trials)
     constant = xr.Dataset(
@@ -299,110 +285,3 @@ def _plant(drawn: Sample, posterior: xr.Dataset, design: Design, trials: pd.Data
             "/estimates/convergence": drawn.convergence,
         }
     )
-
-
-def _estimate(
-    tree: xr.DataTree,
-    design: Design,
-    trials: pd.DataFrame,
-    selection: Selection,
-    *,
-    zone: float,
-    baseline: str | None,
-) -> None:
-    """Add the finished numbers that a report draws under `/estimates`."""
-    chosen, ci_prob = selection.trials, float(tree.attrs["ci_prob"])
-    passed = tree.attrs["status"] == "ok"
-    posterior = labelled_posterior(tree)
-    rng = np.random.default_rng(int(tree.attrs["seed"]))
-    _add(
-        tree,
-        {
-            "balance_points": describe_balance_points(posterior, chosen, ci_prob=ci_prob, passed=passed, rng=rng),
-            "balance_density": density_of_balance_points(posterior),
-            "curves": draw_curves(posterior, ci_prob=ci_prob),
-            "binned": bin_responses(posterior, chosen, ci_prob=ci_prob, rng=rng),
-            "dH_histogram": count_uncertainty(posterior, chosen),
-            "entropy_by_tier": entropy_by_tier(trials, ci_prob=ci_prob, rng=rng),
-        },
-    )
-    _add(
-        tree,
-        {
-            "pairwise": compare_pairs(tree),
-            "ranking": rank_models(tree),
-            "equivalence": judge_equivalence(tree, zone=zone),
-            "decomposition": decompose_tfr(tree, seed=int(tree.attrs["seed"])),
-            "condition_shifts": shift_of_conditions(tree, baseline=baseline),
-        },
-    )
-
-
-def _check(
-    tree: xr.DataTree, design: Design, trials: pd.DataFrame, selection: Selection, *, priors: Priors | None
-) -> list[str]:
-    """Add what holds the fit against other laws, halves of the data and other choices; notes where it cannot."""
-    ci_prob, seed = float(tree.attrs["ci_prob"]), int(tree.attrs["seed"])
-    chosen, index = selection.trials, selection.index
-    notes = []
-    if design.n_trials <= MAX_TRIALS and design.n_subjects <= MAX_SUBJECTS and len(design.groups) > 1:
-        _add(
-            tree,
-            {
-                "laws": compare_laws(chosen, seed=seed, index=index, priors=priors),
-                "law_curves": law_curves(chosen, seed=seed, ci_prob=ci_prob, index=index, priors=priors),
-                "monotone": judge_monotonicity(chosen, seed=seed, index=index, priors=priors),
-                "plane": map_plane(chosen, seed=seed, ci_prob=ci_prob, index=index, priors=priors),
-            },
-        )
-    else:
-        notes.append(
-            f"The law in dH was not compared with others: that takes two groups or more, and at most {MAX_TRIALS:,} "
-            f"trials and {MAX_SUBJECTS} models (times tasks and conditions)."
-        )
-    # Halves double the subjects.
-    if design.n_trials <= MAX_TRIALS and 2 * design.n_subjects <= fast.MAX_SUBJECTS:
-        _add(
-            tree,
-            {
-                "halves": split_by_total_entropy(tree, seed=seed, priors=priors),
-                "sensitivity": estimate_sensitivity(
-                    trials, subset=selection.subset, index=index, ci_prob=ci_prob, seed=seed, priors=priors
-                ),
-            },
-        )
-    else:
-        notes.append(
-            f"Halves by total entropy and other choices were not compared: that is for at most {MAX_TRIALS:,} trials "
-            f"and {fast.MAX_SUBJECTS // 2} models (times tasks and conditions)."
-        )
-    return notes
-
-
-def _weigh_others(
-    tree: xr.DataTree, trials: pd.DataFrame, *, wanted: bool, zone: float, priors: Priors | None, progress: bool
-) -> list[str]:
-    """Add what answers of neither side do to the balance points, if that is wanted; notes on what was not."""
-    if not has_enough_others(trials):
-        return ["Too few choices are neither answer, so three outcomes were not fitted."] * wanted
-    if not wanted:
-        return ["Whether leaving those out moves a balance point was not asked: --outcomes (outcomes=True) tells."]
-    try:
-        found = fit_three_outcomes(
-            trials,
-            priors=priors,
-            seed=int(tree.attrs["seed"]),
-            ci_prob=float(tree.attrs["ci_prob"]),
-            zone=zone,
-            progress=progress,
-        )
-    except InputError as error:
-        return [f"Three outcomes were not fitted: {error}"]
-    _add(tree, {"outcomes": found.drop_dims("level"), "outcome_correlations": found.drop_dims(names.SUBJECT)})
-    return []
-
-
-def _add(tree: xr.DataTree, estimates: Mapping[str, xr.Dataset | None]) -> None:
-    for name, dataset in estimates.items():
-        if dataset is not None:
-            tree[f"estimates/{name}"] = xr.DataTree(dataset=dataset)

@@ -68,7 +68,7 @@ def three_outcome_model(
     Parameters
     ----------
     trials : DataFrame
-        Trials of a `mfbayes.trials.Selection`, some of them `other` and some not.
+        Trials of a `mfbayes.selection.Selection`, some of them `other` and some not.
     priors : Priors, optional
         Scales of the priors of the following model.
     outcome_priors : OutcomePriors, optional
@@ -114,7 +114,7 @@ def pair_up(trials: pd.DataFrame) -> PairedData:
     Parameters
     ----------
     trials : DataFrame
-        Trials of a `mfbayes.trials.Selection`.
+        Trials of a `mfbayes.selection.Selection`.
     """
     # As if each had followed a side: trials and groups of `other` are laid out too.
     every = lay_out(trials.assign(**{names.CHOICE: names.TEXT}))

@@ -35,7 +35,7 @@ from mfbayes.estimates.comparisons import ZONE, check_zone
 from mfbayes.estimates.draws import thin
 from mfbayes.marginal.fast import approximate
 from mfbayes.priors import Priors
-from mfbayes.trials import check_selected
+from mfbayes.selection import check_selected
 
 if TYPE_CHECKING:
     from mfbayes.outcome_model import OutcomePriors
@@ -68,7 +68,7 @@ def fit_three_outcomes(
     Parameters
     ----------
     trials : DataFrame
-        Trials of a `mfbayes.trials.Selection`.
+        Trials of a `mfbayes.selection.Selection`.
     priors, outcome_priors : optional
         Priors of the two parts.
     seed : int
@@ -137,7 +137,7 @@ def has_enough_others(trials: pd.DataFrame) -> bool:
     Parameters
     ----------
     trials : DataFrame
-        Trials of a `mfbayes.trials.Selection`.
+        Trials of a `mfbayes.selection.Selection`.
     """
     n_other, n_groups = _count_others(trials)
     return n_other < len(trials) and n_other >= _MIN_OTHER and n_groups >= _MIN_GROUPS

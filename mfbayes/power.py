@@ -19,9 +19,9 @@ from mfbayes._version import __version__
 from mfbayes.design import lay_out
 from mfbayes.errors import InputError
 from mfbayes.marginal.fast import MAX_SUBJECTS, approximate
+from mfbayes.selection import select_trials
 from mfbayes.simulation import Scenario, simulate_trials
 from mfbayes.storage import hash_content, read_json, write_json
-from mfbayes.trials import select_trials
 
 type Floats = NDArray[np.float64]
 type Row = dict[str, float]

@@ -30,7 +30,7 @@ from scipy.special import expit
 
 from mfbayes import names
 from mfbayes.errors import InputError
-from mfbayes.trials import label_groups, label_subjects
+from mfbayes.selection import label_groups, label_subjects
 from mfbayes.uncertainty import relative_uncertainty
 
 type Floats = NDArray[np.float64]
@@ -93,7 +93,7 @@ def simulate_traces(
     trials : DataFrame
         Checked trials with items; of one condition, since a model's traces are named by their items.
     balance_points : mapping
-        b of every subject, by its label (`mfbayes.trials.label_subjects`).
+        b of every subject, by its label (`mfbayes.selection.label_subjects`).
     rng : numpy.random.Generator
         Randomness.
     n_layers : int

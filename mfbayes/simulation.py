@@ -27,7 +27,7 @@ from scipy.special import expit, logit
 from mfbayes import names
 from mfbayes.errors import InputError
 from mfbayes.priors import Priors
-from mfbayes.trials import label_subjects
+from mfbayes.selection import label_subjects
 from mfbayes.uncertainty import relative_uncertainty
 
 type Floats = NDArray[np.float64]

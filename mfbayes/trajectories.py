@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from mfbayes import names
 from mfbayes.errors import InputError
 from mfbayes.indices import relative_index
+from mfbayes.selection import label_groups, label_subjects, select_trials
 from mfbayes.traces import never_committed
-from mfbayes.trials import check_trials, label_groups, label_subjects, select_trials
+from mfbayes.trials import check_trials
 
 type Floats = NDArray[np.float64]
 type Indices = NDArray[np.int64]

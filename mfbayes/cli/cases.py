@@ -90,7 +90,8 @@ def _list_candidates(
     """Trials that a fit uses and that have a trace."""
     import pandas as pd
 
-    from mfbayes.trials import check_trials, select_trials
+    from mfbayes.selection import select_trials
+    from mfbayes.trials import check_trials
 
     used = select_trials(check_trials(trials), subset=subset, index=index).trials
     kept = [

@@ -12,8 +12,8 @@ from mfbayes import names
 from mfbayes.clusters import bound_shares
 from mfbayes.estimates.draws import subject_coordinates
 from mfbayes.laws.free_slope import estimate_free_slope
+from mfbayes.selection import label_groups
 from mfbayes.storage import write_text
-from mfbayes.trials import label_groups
 
 COLUMNS = (
     "model",
@@ -84,7 +84,7 @@ def describe_balance_points(
     posterior : Dataset
         Draws of the following model.
     trials : DataFrame
-        Trials of a `mfbayes.trials.Selection`.
+        Trials of a `mfbayes.selection.Selection`.
     ci_prob : float
         Probability of all intervals (equal-tailed; TFR by a bootstrap over groups).
     passed : bool

@@ -6,7 +6,7 @@ import xarray as xr
 
 from mfbayes import names
 from mfbayes.clusters import bound_means
-from mfbayes.trials import label_groups
+from mfbayes.selection import label_groups
 
 _MODALITIES = {
     names.TEXT: (names.D_TEXT, names.H_TEXT, names.TEXT_CORRECT),

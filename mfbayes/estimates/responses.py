@@ -9,7 +9,7 @@ from scipy.special import expit
 from mfbayes import names
 from mfbayes.clusters import bound_shares
 from mfbayes.estimates.draws import stack_lapses, subject_coordinates, thin, total_spread
-from mfbayes.trials import label_groups
+from mfbayes.selection import label_groups
 
 _GRID = np.linspace(-2, 2, 81)
 _NODES = 21
@@ -70,7 +70,7 @@ def bin_responses(
     posterior : Dataset
         For the subjects and their order.
     trials : DataFrame
-        Trials of a `mfbayes.trials.Selection`.
+        Trials of a `mfbayes.selection.Selection`.
     ci_prob : float
         Probability of the intervals.
     rng : numpy.random.Generator

@@ -13,7 +13,7 @@ from mfbayes.errors import InputError
 from mfbayes.indices import has_index
 from mfbayes.marginal.fast import approximate
 from mfbayes.priors import Priors
-from mfbayes.trials import SUBJECT_PARTS, Selection, label_subjects, select_trials
+from mfbayes.selection import SUBJECT_PARTS, Selection, label_subjects, select_trials
 
 MAIN = "main"
 ALL_ITEMS = "all items"

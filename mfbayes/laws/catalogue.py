@@ -23,7 +23,7 @@ from mfbayes.laws.bases import (
     standardise,
 )
 from mfbayes.laws.law import PRIOR_SD, ArbiterLaw, Law, LinearLaw
-from mfbayes.trials import check_selected
+from mfbayes.selection import check_selected
 from mfbayes.values import count
 
 type Floats = NDArray[np.float64]
@@ -53,7 +53,7 @@ def prepare(trials: pd.DataFrame, *, index: str = names.ENTROPY) -> Design:
     Parameters
     ----------
     trials : DataFrame
-        Trials of a `mfbayes.trials.Selection`.
+        Trials of a `mfbayes.selection.Selection`.
     index : {"entropy", "margin", "max-probability", "nll"}
         Index of uncertainty that their dH is made of.
 

@@ -31,7 +31,7 @@ def compare_laws(
     Parameters
     ----------
     trials : DataFrame
-        Trials of a `mfbayes.trials.Selection`.
+        Trials of a `mfbayes.selection.Selection`.
     seed : int
         The same seed gives the same numbers.
     index : {"entropy", "margin", "max-probability", "nll"}

@@ -39,7 +39,7 @@ def law_curves(
     Parameters
     ----------
     trials : DataFrame
-        Trials of a `mfbayes.trials.Selection`.
+        Trials of a `mfbayes.selection.Selection`.
     seed : int
         The same seed gives the same numbers.
     ci_prob : float

@@ -51,7 +51,7 @@ def judge_monotonicity(
     Parameters
     ----------
     trials : DataFrame
-        Trials of a `mfbayes.trials.Selection`.
+        Trials of a `mfbayes.selection.Selection`.
     seed : int
         The same seed gives the same numbers.
     tolerance : float

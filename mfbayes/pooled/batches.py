@@ -64,7 +64,7 @@ def take_batch(trials: pd.DataFrame) -> Batch:
     Parameters
     ----------
     trials : DataFrame
-        Trials of a `mfbayes.trials.Selection`.
+        Trials of a `mfbayes.selection.Selection`.
     """
     labelled = trials if names.CONDITION in trials else trials.assign(**{names.CONDITION: ""})
     subject, subjects = _number(labelled, list(Subject._fields))

@@ -32,7 +32,7 @@ from mfbayes.pooled.batches import Floats, Indices, Subject
 from mfbayes.pooled.bins import Compression
 from mfbayes.pooled.optimum import EXISTS, Coefficients, fit_bins, judge_existence
 from mfbayes.pooled.scores import KEYS
-from mfbayes.trials import label_subjects
+from mfbayes.selection import label_subjects
 
 type Score = Callable[[Coefficients], pd.DataFrame]
 """Scores of all trials at given coefficients: a pass over the data, see `mfbayes.pooled.scores.score`."""

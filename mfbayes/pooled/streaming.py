@@ -85,7 +85,7 @@ def stream(
     row_groups : range, optional
         Row groups to read; all by default.
     subset : {"both-correct", "all"}
-        As in `mfbayes.trials.select_trials`: without the columns `text_correct` and `image_correct` all are used.
+        As in `mfbayes.selection.select_trials`: without the columns `text_correct` and `image_correct` all are used.
     rows : int
         Most rows of a batch.
 

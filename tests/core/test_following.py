@@ -11,7 +11,8 @@ from mfbayes.design import Design, lay_out
 from mfbayes.following import following_model, marginal_model
 from mfbayes.marginal.likelihood import marginal_likelihood, three_scales
 from mfbayes.priors import Priors
-from mfbayes.trials import check_trials, select_trials
+from mfbayes.selection import select_trials
+from mfbayes.trials import check_trials
 
 EFFECTS = ("balance_point_mean", "balance_point", "log_slope_mean", "log_slope", "group_effect", "group_model_effect")
 SCALES = ("balance_point_sd", "log_slope_sd", "group_sd", "group_model_sd")

@@ -16,7 +16,8 @@ from mfbayes.errors import InputError
 from mfbayes.imports.literals import read_literal, read_logprobs
 from mfbayes.imports.results import normalise
 from mfbayes.imports.words_or_vision import read_words_or_vision
-from mfbayes.trials import check_trials, select_trials
+from mfbayes.selection import select_trials
+from mfbayes.trials import check_trials
 
 PLAIN = st.recursive(
     st.none()

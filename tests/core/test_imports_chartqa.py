@@ -11,7 +11,8 @@ import pytest
 
 from mfbayes.errors import InputError
 from mfbayes.imports.chartqa_conflict import read_chartqa_conflict
-from mfbayes.trials import check_trials, select_trials
+from mfbayes.selection import select_trials
+from mfbayes.trials import check_trials
 
 FOLLOWS = ["text", "image", "neither", "image"]
 

@@ -12,7 +12,8 @@ from hypothesis.extra.numpy import arrays
 from mfbayes.errors import InputError
 from mfbayes.indices import answer_nll, check_index, flag_near_ties, has_index, least_confidence, margin_uncertainty
 from mfbayes.names import INDICES
-from mfbayes.trials import check_trials, select_trials
+from mfbayes.selection import select_trials
+from mfbayes.trials import check_trials
 from mfbayes.uncertainty import entropy
 
 SIZE = 12

@@ -15,7 +15,8 @@ from mfbayes.design import Design, lay_out
 from mfbayes.marginal.fast import approximate
 from mfbayes.marginal.likelihood import marginal_likelihood
 from mfbayes.priors import Priors
-from mfbayes.trials import check_trials, select_trials
+from mfbayes.selection import select_trials
+from mfbayes.trials import check_trials
 
 FOLDER = Path(__file__).with_name("known_answers")
 BY_R = [(name, program) for name in ("even", "uneven") for program in ("glmer", "glmmTMB")]

@@ -23,7 +23,8 @@ from mfbayes.marginal.fast import approximate
 from mfbayes.priors import Priors
 from mfbayes.reports.page import render
 from mfbayes.sampling import sample
-from mfbayes.trials import check_trials, select_trials
+from mfbayes.selection import select_trials
+from mfbayes.trials import check_trials
 
 
 @pytest.fixture(scope="module")

@@ -9,15 +9,16 @@ import xarray as xr
 from scipy.special import expit, log_expit
 
 import mfbayes
-from mfbayes import fitting
+from mfbayes import finishing
 from mfbayes.design import lay_out
 from mfbayes.errors import InputError
 from mfbayes.marginal.likelihood import marginal_likelihood
 from mfbayes.marginal.pair_operator import PairedData, evaluate_pairs
 from mfbayes.outcome_model import pair_up, share_of_other
 from mfbayes.outcomes import NO_SIGN, NOT_IGNORABLE, UNCLEAR, _judge, fit_three_outcomes, has_enough_others
+from mfbayes.selection import select_trials
 from mfbayes.simulation import Scenario
-from mfbayes.trials import check_trials, select_trials
+from mfbayes.trials import check_trials
 
 COVARIANCES = np.array([0.6, 0.3, 0.5, 0.25, 0.1, 0.3, 0.2])
 
@@ -171,7 +172,7 @@ def test_a_fit_says_what_leaving_other_out_does(monkeypatch: pytest.MonkeyPatch)
     assert (found["shift"] > 0).all()
     correlations = fit["estimates/outcome_correlations"].to_dataset()
     assert (correlations["correlation"].sel(level="group") > 0.3).all()
-    monkeypatch.setattr(fitting, "fit_three_outcomes", None)
+    monkeypatch.setattr(finishing, "fit_three_outcomes", None)
     asked = json.loads(mfbayes.fit(table, **options).attrs["notes"])  # type: ignore[arg-type]
     assert any("--outcomes" in note for note in asked)
     few = table.assign(choice=table["choice"].replace("other", "text"))

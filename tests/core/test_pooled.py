@@ -23,7 +23,8 @@ from mfbayes.pooled.parts import compress_parts, divide
 from mfbayes.pooled.pooling import pool
 from mfbayes.pooled.scores import merge_scores, score
 from mfbayes.pooled.streaming import find_sources, stream
-from mfbayes.trials import check_trials, select_trials
+from mfbayes.selection import select_trials
+from mfbayes.trials import check_trials
 
 SEEN = ("count", "mean", "moment", "n_text", "text_mean", "text_low", "text_high", "image_low", "image_high", "n_other")
 

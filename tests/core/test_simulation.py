@@ -10,10 +10,11 @@ from scipy.special import expit, logit
 from mfbayes.design import lay_out
 from mfbayes.errors import InputError
 from mfbayes.marginal.fast import approximate
+from mfbayes.selection import select_trials
 from mfbayes.simulated_traces import Switching, simulate_traces
 from mfbayes.simulation import Scenario, draw_population, simulate_trials
 from mfbayes.traces import count_oscillations, write_traces
-from mfbayes.trials import check_trials, select_trials
+from mfbayes.trials import check_trials
 from mfbayes.uncertainty import relative_uncertainty
 
 

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mfbayes.errors import InputError
-from mfbayes.trials import check_trials, label_groups, label_subjects, read_trials, select_trials
+from mfbayes.selection import label_groups, label_subjects, select_trials
+from mfbayes.trials import check_trials, read_trials
 
 HEADER = "model,group,H_text,H_image,choice"
 

@@ -26,9 +26,10 @@ from mfbayes.inference.tables import bound_noise
 from mfbayes.inference.units import Unit
 from mfbayes.inference.worker import Worker
 from mfbayes.names import INDICES, STATE_CODES
+from mfbayes.selection import select_trials
 from mfbayes.storage import hash_file
 from mfbayes.traces import read_traces
-from mfbayes.trials import check_trials, select_trials
+from mfbayes.trials import check_trials
 
 COLUMNS = {
     *("model", "task", "group", "item", "kind", "d_text", "d_image", "H_text", "H_image", "choice"),

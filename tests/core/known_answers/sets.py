@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from mfbayes.selection import select_trials
 from mfbayes.simulation import Scenario, simulate_trials
-from mfbayes.trials import select_trials
 
 SCENARIOS = {
     "even": Scenario(

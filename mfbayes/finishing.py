@@ -1,0 +1,143 @@
+"""Finished estimates: everything that trials and their fit give, planted under `/estimates`."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from mfbayes import names
+from mfbayes.design import Design
+from mfbayes.errors import InputError
+from mfbayes.estimates.balance import density_of_balance_points, describe_balance_points
+from mfbayes.estimates.comparisons import compare_pairs, judge_equivalence, rank_models
+from mfbayes.estimates.conditions import shift_of_conditions
+from mfbayes.estimates.decomposition import decompose_tfr
+from mfbayes.estimates.difficulty import entropy_by_tier
+from mfbayes.estimates.draws import labelled_posterior
+from mfbayes.estimates.halves import split_by_total_entropy
+from mfbayes.estimates.responses import bin_responses, count_uncertainty, draw_curves
+from mfbayes.estimates.sensitivity import estimate_sensitivity
+from mfbayes.laws.catalogue import MAX_SUBJECTS, MAX_TRIALS
+from mfbayes.laws.comparison import compare_laws
+from mfbayes.laws.curves import law_curves
+from mfbayes.laws.monotonicity import judge_monotonicity
+from mfbayes.laws.plane import map_plane
+from mfbayes.marginal import fast
+from mfbayes.outcomes import fit_three_outcomes, has_enough_others
+from mfbayes.priors import Priors
+from mfbayes.selection import Selection
+
+
+def add_estimates(
+    tree: xr.DataTree, trials: pd.DataFrame, selection: Selection, *, zone: float, baseline: str | None
+) -> None:
+    """Add what a fit says by itself: balance points, curves, comparisons.
+
+    Parameters
+    ----------
+    tree : DataTree
+        A fit with its attributes.
+    trials : DataFrame
+        All trials, checked.
+    selection : Selection
+        Those that were fitted.
+    zone, baseline
+        As `mfbayes.fit` takes them.
+    """
+    chosen, ci_prob = selection.trials, float(tree.attrs["ci_prob"])
+    passed = tree.attrs["status"] == "ok"
+    posterior = labelled_posterior(tree)
+    rng = np.random.default_rng(int(tree.attrs["seed"]))
+    plant(
+        tree,
+        {
+            "balance_points": describe_balance_points(posterior, chosen, ci_prob=ci_prob, passed=passed, rng=rng),
+            "balance_density": density_of_balance_points(posterior),
+            "curves": draw_curves(posterior, ci_prob=ci_prob),
+            "binned": bin_responses(posterior, chosen, ci_prob=ci_prob, rng=rng),
+            "dH_histogram": count_uncertainty(posterior, chosen),
+            "entropy_by_tier": entropy_by_tier(trials, ci_prob=ci_prob, rng=rng),
+        },
+    )
+    plant(
+        tree,
+        {
+            "pairwise": compare_pairs(tree),
+            "ranking": rank_models(tree),
+            "equivalence": judge_equivalence(tree, zone=zone),
+            "decomposition": decompose_tfr(tree, seed=int(tree.attrs["seed"])),
+            "condition_shifts": shift_of_conditions(tree, baseline=baseline),
+        },
+    )
+
+
+def add_checks(
+    tree: xr.DataTree, design: Design, trials: pd.DataFrame, selection: Selection, *, priors: Priors | None
+) -> list[str]:
+    """Add what holds the fit against other laws, halves of the data and other choices; notes where it cannot."""
+    ci_prob, seed = float(tree.attrs["ci_prob"]), int(tree.attrs["seed"])
+    chosen, index = selection.trials, selection.index
+    notes = []
+    if design.n_trials <= MAX_TRIALS and design.n_subjects <= MAX_SUBJECTS and len(design.groups) > 1:
+        plant(
+            tree,
+            {
+                "laws": compare_laws(chosen, seed=seed, index=index, priors=priors),
+                "law_curves": law_curves(chosen, seed=seed, ci_prob=ci_prob, index=index, priors=priors),
+                "monotone": judge_monotonicity(chosen, seed=seed, index=index, priors=priors),
+                "plane": map_plane(chosen, seed=seed, ci_prob=ci_prob, index=index, priors=priors),
+            },
+        )
+    else:
+        notes.append(
+            f"The law in dH was not compared with others: that takes two groups or more, and at most {MAX_TRIALS:,} "
+            f"trials and {MAX_SUBJECTS} models (times tasks and conditions)."
+        )
+    # Halves double the subjects.
+    if design.n_trials <= MAX_TRIALS and 2 * design.n_subjects <= fast.MAX_SUBJECTS:
+        plant(
+            tree,
+            {
+                "halves": split_by_total_entropy(tree, seed=seed, priors=priors),
+                "sensitivity": estimate_sensitivity(
+                    trials, subset=selection.subset, index=index, ci_prob=ci_prob, seed=seed, priors=priors
+                ),
+            },
+        )
+    else:
+        notes.append(
+            f"Halves by total entropy and other choices were not compared: that is for at most {MAX_TRIALS:,} trials "
+            f"and {fast.MAX_SUBJECTS // 2} models (times tasks and conditions)."
+        )
+    return notes
+
+
+def add_outcomes(
+    tree: xr.DataTree, trials: pd.DataFrame, *, wanted: bool, zone: float, priors: Priors | None, progress: bool
+) -> list[str]:
+    """Add what answers of neither side do to the balance points, if that is wanted; notes on what was not."""
+    if not has_enough_others(trials):
+        return ["Too few choices are neither answer, so three outcomes were not fitted."] * wanted
+    if not wanted:
+        return ["Whether leaving those out moves a balance point was not asked: --outcomes (outcomes=True) tells."]
+    try:
+        found = fit_three_outcomes(
+            trials,
+            priors=priors,
+            seed=int(tree.attrs["seed"]),
+            ci_prob=float(tree.attrs["ci_prob"]),
+            zone=zone,
+            progress=progress,
+        )
+    except InputError as error:
+        return [f"Three outcomes were not fitted: {error}"]
+    plant(tree, {"outcomes": found.drop_dims("level"), "outcome_correlations": found.drop_dims(names.SUBJECT)})
+    return []
+
+
+def plant(tree: xr.DataTree, estimates: Mapping[str, xr.Dataset | None]) -> None:
+    """Put estimates under `/estimates` by their names; what the data could not give is not there."""
+    for name, dataset in estimates.items():
+        if dataset is not None:
+            tree[f"estimates/{name}"] = xr.DataTree(dataset=dataset)
