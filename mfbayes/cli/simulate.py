@@ -37,6 +37,13 @@ def command(
         str | None, typer.Option(help='Models by their balance points, as "a=0.2,b=-0.3"; else drawn.')
     ] = None,
     slope: Annotated[float | None, typer.Option(help="Slope of every model; else drawn around 2.5.")] = None,
+    families: Annotated[str | None, typer.Option(help='Families of the models, as "a=R,b=R".')] = None,
+    tasks: Annotated[
+        str | None, typer.Option(help='Tasks and what each adds to balance points, as "color=0,shape=0.2".')
+    ] = None,
+    conditions: Annotated[
+        str | None, typer.Option(help='Conditions and what each adds to balance points, as "plain=0,hint=-0.3".')
+    ] = None,
     image_tiers: Annotated[int, typer.Option(help="Tiers of the images, one image each in a group.")] = 14,
     text_tiers: Annotated[int, typer.Option(help="Tiers of the texts, one text each in a group.")] = 3,
     group_sd: Annotated[float, typer.Option(help="Sd of what a group adds, in log-odds.")] = 0.8,
@@ -46,7 +53,10 @@ def command(
     ] = 0.8,
     other_share: Annotated[float, typer.Option(help="Share of answers of neither side.")] = 0.02,
     lapse: Annotated[float, typer.Option(help="Rate of random answers to either side.")] = 0.0,
-    traces: Annotated[bool, typer.Option("--traces/--no-traces", help="Also simulate layer traces.")] = True,
+    traces: Annotated[
+        bool | None,
+        typer.Option("--traces/--no-traces", help="Also simulate layer traces; by default without --conditions."),
+    ] = None,
     layers: Annotated[int, typer.Option(help="Layers of the traces.")] = 32,
     power: Annotated[bool, typer.Option("--power", help="Tell how narrow intervals get instead.")] = False,
     width: Annotated[float, typer.Option(help="With --power: half-width of the interval that is wanted.")] = 0.1,
@@ -60,11 +70,22 @@ def command(
     if models is not None and balance_points is not None:
         raise InputError("Expected --models or --balance-points, got both. The balance points say which models.")
     sizes = _read_sizes(groups or (DEFAULT_SIZES if power else DEFAULT_GROUPS), several=power)
-    points = (4 if models is None else models) if balance_points is None else _read_points(balance_points)
-    names = [f"m{i + 1}" for i in range(points)] if isinstance(points, int) else list(points)
+    points = 4 if models is None else models
+    named = points if balance_points is None else _read_numbers(balance_points, "--balance-points", "a=0.2,b=-0.3")
+    names = list(named) if isinstance(named, dict) else [f"m{i + 1}" for i in range(named)]
+    shifts: dict[str, Any] = {
+        name: _read_numbers(text, f"--{name}", example)
+        for name, text, example in (
+            ("tasks", tasks, "color=0,shape=0.2"),
+            ("conditions", conditions, "plain=0,hint=-0.3"),
+        )
+        if text is not None
+    }
     scenario = Scenario(
-        models=points,
+        models=named,
         slopes=None if slope is None else dict.fromkeys(names, slope),
+        families=None if families is None else _read_pairs(families, "--families", "a=R,b=R"),
+        **shifts,
         n_groups=sizes[0],
         image_tiers=image_tiers,
         text_tiers=text_tiers,
@@ -77,7 +98,13 @@ def command(
     if power:
         _tell_power(scenario, out, sizes, width=width, replicates=replicates, seed=seed, overwrite=overwrite)
     else:
-        _write_study(scenario, out, n_layers=layers if traces else 0, seed=seed, overwrite=overwrite)
+        _write_study(
+            scenario,
+            out,
+            n_layers=layers if (conditions is None if traces is None else traces) else 0,
+            seed=seed,
+            overwrite=overwrite,
+        )
 
 
 def _read_sizes(text: str, *, several: bool) -> list[int]:
@@ -92,21 +119,29 @@ def _read_sizes(text: str, *, several: bool) -> list[int]:
     return sizes
 
 
-def _read_points(text: str) -> dict[str, float]:
-    points: dict[str, float] = {}
-    for part in text.split(","):
-        name, _, value = part.partition("=")
-        name = name.strip()
+def _read_numbers(text: str, option: str, example: str) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for name, value in _read_pairs(text, option, example).items():
         try:
-            number = float(value)
+            found[name] = float(value)
         except ValueError as error:
-            raise InputError(f'Expected --balance-points as "a=0.2,b=-0.3", got {part.strip()!r} in it.') from error
+            raise InputError(f'Expected {option} as "{example}", got {name}={value} in it.') from error
+    return found
+
+
+def _read_pairs(text: str, option: str, example: str) -> dict[str, str]:
+    """Values by name; names become parts of file names."""
+    found: dict[str, str] = {}
+    for part in text.split(","):
+        name, separator, value = (each.strip() for each in part.partition("="))
+        if not separator or not value:
+            raise InputError(f'Expected {option} as "{example}", got {part.strip()!r} in it.')
         if not _NAME.fullmatch(name):
-            raise InputError(f"Expected a model's name of letters, digits, '.', '_' and '-', got {name!r}.")
-        if name.casefold() in map(str.casefold, points):
-            raise InputError(f"Expected each model once in --balance-points, got {name!r} twice.")
-        points[name] = number
-    return points
+            raise InputError(f"Expected a name of letters, digits, '.', '_' and '-' in {option}, got {name!r}.")
+        if name.casefold() in map(str.casefold, found):
+            raise InputError(f"Expected each name once in {option}, got {name!r} twice.")
+        found[name] = value
+    return found
 
 
 def _write_study(scenario: "Scenario", out: Path, *, n_layers: int, seed: int, overwrite: bool) -> None:

@@ -53,6 +53,20 @@ def test_the_same_command_changes_nothing_and_another_is_refused(run: Run, tmp_p
     assert read_trials(out / "trials.parquet")["model"].nunique() == 3
 
 
+def test_tasks_conditions_and_families_are_simulated(run: Run, tmp_path: Path) -> None:
+    levels = ("--tasks", "color=0,shape=0.4", "--conditions", "plain=0,hint=-0.3", "--families", "a=R,b=S")
+    done = run(*SMALL, *levels, "--out", tmp_path)
+    assert done.code == 0, done.err
+    trials = read_trials(tmp_path / "trials.parquet")
+    assert len(trials) == 4 * 420
+    assert set(trials.groupby("model")["family"].first().items()) == {("a", "R"), ("b", "S")}
+    truth = json.loads((tmp_path / "truth.json").read_text(encoding="utf-8"))["trials"]["balance_point"]
+    assert truth["a / color / hint"] == pytest.approx(truth["a / color / plain"] - 0.3)
+    # Traces are by item, and an item under two conditions would be one.
+    assert not (tmp_path / "traces").exists()
+    assert "--traces" not in done.out
+
+
 def test_what_is_simulated_can_be_fitted_with_its_layers(run: Run, tmp_path: Path) -> None:
     """By the command that `simulate` itself tells."""
     out = tmp_path / "s"
@@ -123,7 +137,11 @@ def test_power_answers_how_many_groups(run: Run, tmp_path: Path) -> None:
         (("--models", "2", "--balance-points", "a=1"), "got both"),
         (("--models", "0"), "at least one model"),
         (("--balance-points", "a"), "got 'a' in it"),
-        (("--balance-points", "a/b=1"), "Expected a model's name"),
+        (("--balance-points", "a/b=1"), "Expected a name of letters"),
+        (("--conditions", "plain=0,hint=far"), "got hint=far in it"),
+        (("--conditions", "plain=0,hint=-0.3", "--traces"), "one condition at a time"),
+        (("--tasks", "color"), "got 'color' in it"),
+        (("--balance-points", "a=1,b=0", "--families", "a=R"), "families for exactly the models"),
         (("--balance-points", "a=1,A=2"), "twice"),
         (("--balance-points", "a=nan"), "finite balance points"),
         (("--layers", "2"), "at least 3 layers"),
