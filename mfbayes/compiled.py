@@ -2,6 +2,9 @@
 
 Numba keeps a compiled function until its own file changes, but what it calls is compiled into it: after an update of
 another file it would go on with old code. So its name in numba's cache carries a checksum of all of them.
+
+Kernels are always compiled into what calls them: the machine code of a copy apart may round differently, and which of
+the two ran would depend on what was kept from runs before. The same input gives the same bits, first time or not.
 """
 
 import ast
@@ -28,7 +31,8 @@ def compiled(**flags: Any) -> Callable[[Callable[..., Any]], Any]:
     """
 
     def decorate(function: Callable[..., Any]) -> Any:
-        return nb.njit(cache=True, nogil=True, error_model="numpy", **flags)(named_by_sources(function))
+        options = {"cache": True, "nogil": True, "error_model": "numpy", "forceinline": True} | flags
+        return nb.njit(**options)(named_by_sources(function))
 
     return decorate
 
