@@ -201,7 +201,7 @@ def analyse(
         If the sampler did not converge; everything is written all the same, marked as such.
     """
     from mfbayes.estimates.balance import write_balance_points
-    from mfbayes.estimates.tables import write_tables
+    from mfbayes.estimates.tables import remove_tables, write_tables
     from mfbayes.fitting import save_fit
     from mfbayes.reports.page import write_report
 
@@ -225,6 +225,8 @@ def analyse(
         has_layers = bool(traces) and settings.switching and tree.attrs["status"] == "ok"
         tree.attrs |= {"content_key": key, UNFINISHED: int(has_layers)}
         tree.attrs |= {f"asked_{name}": _stored(value) for name, value in asdict(settings).items()}
+        if there is not None:
+            remove_tables(there, out / ESTIMATES_FOLDER)
         save_fit(tree, out / FIT_FILE)
     else:
         say("The fit of these trials is there already; it is used again.")
@@ -239,7 +241,7 @@ def analyse(
         save_fit(tree, out / FIT_FILE)
     write_with(out / TRIALS_FILE, lambda path: trials.to_parquet(path, index=False))
     write_balance_points(tree, out / BALANCE_POINTS_FILE)
-    write_tables(tree, out / ESTIMATES_FOLDER, replaced=there)
+    write_tables(tree, out / ESTIMATES_FOLDER)
     record.write(out)
     with record.timing("report"):
         write_report(out, tree=tree)

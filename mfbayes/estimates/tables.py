@@ -76,23 +76,17 @@ def list_tables(tree: xr.DataTree) -> Iterator[tuple[str, xr.Dataset]]:
             yield (f"{name}_by_{extra}" if extra else str(name)), part
 
 
-def write_tables(tree: xr.DataTree, folder: Path, *, replaced: xr.DataTree | None = None) -> list[str]:
-    """Write every estimate of a fit that is a table as `folder/NAME.csv`; returns their names.
-
-    Parameters
-    ----------
-    tree : DataTree
-        The fit.
-    folder : Path
-        Made if it is not there.
-    replaced : DataTree, optional
-        A fit whose tables are there: those that the new one does not have are removed.
-    """
+def write_tables(tree: xr.DataTree, folder: Path) -> list[str]:
+    """Write every estimate of a fit that is a table as `folder/NAME.csv`; returns their names."""
     make_folder(folder)
     written = []
     for name, part in list_tables(tree):
         write_text(folder / f"{name}.csv", tabulate(part).to_csv(index=False, lineterminator="\n"))
         written.append(name)
-    for name in {name for name, _ in list_tables(replaced)} - set(written) if replaced is not None else ():
-        (folder / f"{name}.csv").unlink(missing_ok=True)
     return written
+
+
+def remove_tables(tree: xr.DataTree, folder: Path) -> None:
+    """Remove the files that `write_tables` made of a fit, before another takes its place."""
+    for name, _ in list_tables(tree):
+        (folder / f"{name}.csv").unlink(missing_ok=True)

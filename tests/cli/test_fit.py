@@ -117,6 +117,11 @@ def test_one_group_locates_no_balance_point(tmp_path: Path, run: Run) -> None:
     assert "no balance point is located" in done.out
     table = pd.read_csv(tmp_path / "run" / "balance_points.csv")
     assert list(table["law"]) == ["unknown"] * len(TRUTH)
+    # What the next fit does not have is not left behind.
+    assert (tmp_path / "run" / "estimates" / "sensitivity.csv").exists()
+    arguments = ("--method", "fast", "--no-checks", "--overwrite")
+    assert run("fit", "--trials", tmp_path / "trials.csv", "--out", tmp_path / "run", *arguments).code == 0
+    assert not (tmp_path / "run" / "estimates" / "sensitivity.csv").exists()
 
 
 def test_the_same_content_is_reused_and_other_content_kept(finished: Path, tmp_path: Path, run: Run) -> None:

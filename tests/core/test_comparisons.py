@@ -9,7 +9,7 @@ import pytest
 from mfbayes.errors import InputError
 from mfbayes.estimates.comparisons import compare_pairs, judge_equivalence, rank_models
 from mfbayes.estimates.conditions import MEAN_OF_MODELS, shift_of_conditions
-from mfbayes.estimates.tables import tabulate, write_tables
+from mfbayes.estimates.tables import remove_tables, tabulate, write_tables
 from tests.core.trees import plant_tree
 
 
@@ -105,5 +105,6 @@ def test_verdicts_stand_in_tables_and_stale_tables_go(tmp_path: Path) -> None:
     table = pd.read_csv(tmp_path / "equivalence.csv")
     assert table["zone"].tolist() == [0.25] * 2
     assert table["status"].tolist() == ["ok"] * 2
-    write_tables(new, tmp_path, replaced=old)
+    remove_tables(old, tmp_path)
+    write_tables(new, tmp_path)
     assert {file.name for file in tmp_path.iterdir()} == {"equivalence.csv", "mine.csv"}
