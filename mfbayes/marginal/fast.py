@@ -20,6 +20,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit
+from threadpoolctl import threadpool_limits
 
 from mfbayes import names
 from mfbayes.convergence import CHAINS, Sample
@@ -81,9 +82,11 @@ def approximate(design: Design, *, priors: Priors | None = None, seed: int = 0, 
     target = _Target(likelihood=marginal_likelihood(design), priors=scales, tilt=np.zeros(len(design.group_scales)))
     rng = np.random.default_rng(seed)
     try:
-        target, quadratic, found = _find_mode(target, population)
-        nodes = integrate(population, quadratic, rng=rng)
-        posterior, weighing = _draw(target, quadratic, nodes, rng=rng, draws=draws)
+        # The matrices here are small: more threads for them would only take the cores from the likelihood's.
+        with threadpool_limits(limits=1, user_api="blas"):
+            target, quadratic, found = _find_mode(target, population)
+            nodes = integrate(population, quadratic, rng=rng)
+            posterior, weighing = _draw(target, quadratic, nodes, rng=rng, draws=draws)
     except np.linalg.LinAlgError as error:
         raise ConvergenceError(
             "The marginal likelihood of these trials has no mode with a finite curvature, which method 'fast' rests "
@@ -155,7 +158,7 @@ def _find_mode(target: _Target, population: Population) -> tuple[_Target, Quadra
     sds = np.array([START_SCALE * spread.scale for spread in population.all_spreads])
     point = _start(target.likelihood.design)
     target = target.started_at(point)
-    quadratic, found = expand(target, point), False
+    quadratic, found = expand(target, point, roughly=True), False
     for number in range(_ROUNDS):
         point, found = _climb(target, population, sds, quadratic)
         target = target.started_at(point)
@@ -222,10 +225,7 @@ def _draw(
     if weighing is None:
         points, _ = _bend(target, quadratic, nodes, nodes.draw(total, tail=np.inf, rng=rng))
     index = nodes.assign(points[:, : 2 * n], rng=rng)
-    means = np.empty((total, 2))
-    for node in np.unique(index):
-        own = index == node
-        means[own] = population.draw_means(points[own, : 2 * n], nodes.sds[node], rng=rng)
+    means = population.draw_means(points[:, : 2 * n], nodes.sds, index, rng=rng)
     slope = np.exp(points[:, n : 2 * n])
     drawn = {
         "balance_point": points[:, :n],

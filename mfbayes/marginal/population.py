@@ -11,6 +11,7 @@ from mfbayes.design import Design
 from mfbayes.priors import Priors
 
 type Floats = NDArray[np.float64]
+type Indices = NDArray[np.int64]
 
 # Keeps covariances invertible where a level's standard deviation is as good as zero.
 _JITTER = 1e-8
@@ -89,13 +90,17 @@ class Population:
             log_determinant += np.linalg.slogdet(covariance)[1]
         return inverse, log_determinant
 
-    def draw_means(self, subjects: Floats, sds: Floats, *, rng: np.random.Generator) -> Floats:
+    def draw_means(self, subjects: Floats, sds: Floats, index: Indices, *, rng: np.random.Generator) -> Floats:
         """Draw the two common means given the subjects and the standard deviations.
 
         Parameters
         ----------
         subjects : ndarray, shape (n_draws, 2 n_subjects)
             Balance points, then log slopes.
+        sds : ndarray, shape (n_nodes, n_spreads)
+            Standard deviations that draws share.
+        index : ndarray, shape (n_draws,)
+            The row of `sds` of each draw.
 
         Returns
         -------
@@ -103,11 +108,11 @@ class Population:
         """
         drawn = np.empty((len(subjects), 2))
         for i, covariance in enumerate(self.covariances(sds, around_mean=True)):
-            weights = np.linalg.solve(covariance, np.ones(self.n_subjects))
-            precision = 1 / self.mean_sds[i] ** 2 + weights.sum()
+            weights = np.linalg.solve(covariance, np.ones((self.n_subjects, 1)))[..., 0]
+            precision = (1 / self.mean_sds[i] ** 2 + weights.sum(axis=-1))[index]
             own = subjects[:, i * self.n_subjects : (i + 1) * self.n_subjects]
-            centre = (self.means[i] / self.mean_sds[i] ** 2 + own @ weights) / precision
-            drawn[:, i] = centre + rng.standard_normal(len(subjects)) / precision**0.5
+            centre = (self.means[i] / self.mean_sds[i] ** 2 + (own * weights[index]).sum(axis=1)) / precision
+            drawn[:, i] = centre + rng.standard_normal(len(subjects)) / np.sqrt(precision)
         return drawn
 
 
