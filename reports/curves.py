@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from mfbayes.reports.axes import draw_x_axis, draw_y_axis
 from mfbayes.reports.evidence import Evidence, Subject
 from mfbayes.reports.figures import Drawing, Figure, Panel, Table, Width
+from mfbayes.reports.lookup import read_words
 from mfbayes.reports.numerals import count, decimal, listing, numeral
 from mfbayes.reports.svg import Canvas, Point, Scale
 
@@ -47,7 +48,7 @@ def draw_curves(evidence: Evidence) -> Figure | None:
     tables = tuple(t for t in (_curve_data(evidence, subjects), _bin_data(evidence, subjects)) if t is not None)
     return Figure(
         "curves",
-        _title(evidence, subjects),
+        _title(evidence, subjects) + _word_bends(evidence, subjects),
         alt,
         panels,
         tables,
@@ -79,6 +80,19 @@ def _title(evidence: Evidence, subjects: list[Subject]) -> str:
         f"{numeral(falling).capitalize()} of {numeral(len(subjects))} models follow the text less, the "
         "less certain it is"
     )
+
+
+def _word_bends(evidence: Evidence, subjects: list[Subject]) -> str:
+    """Which of the models that follow the law on average do not follow it all along."""
+    monotone = evidence.table("monotone")
+    if monotone is None or not evidence.converged:
+        return ""
+    verdicts = read_words(monotone, "verdict", ("subject",))
+    bent = [s.name for s in subjects if s.law == "falls" and verdicts.get((s.key,)) == "not monotone"]
+    if not bent:
+        return ""
+    whom = "" if len(subjects) == 1 else f" in {listing(bent) if len(bent) < 3 else f'{numeral(len(bent))} of them'}"
+    return f", though not all along{whom}"
 
 
 def _intro(evidence: Evidence) -> str:

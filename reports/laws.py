@@ -114,7 +114,7 @@ def _word_monotone(evidence: Evidence, table: xr.Dataset) -> str:
     sentence = f"A spline free to bend falls all along{within} for {numeral(falling)} of {models}."
     if falling == total:
         sentence = f"A spline free to bend falls all along{within} for {'the model' if total == 1 else 'every model'}."
-    for verdict, words in (("unclear", "It is unclear for"), ("not monotone", "It does not fall for")):
+    for verdict, words in (("unclear", "It is unclear for"), ("not monotone", "It rises somewhere for")):
         if told.get(verdict):
             sentence += f" {words} {listing([evidence.short(s.key) for s in told[verdict]])}."
     return sentence

@@ -101,7 +101,7 @@ def _crossings(evidence: Evidence) -> list[tuple[Cell, ...]]:
         return [_row("Silent layers", "none between two layers with a side")]
     said = (
         f"{count(observed)} switches across layers led by neither answer, {decimal(expected, digits=1)} "
-        f"{interval(lower, upper, digits=0)} expected; P(as many or more) = {probability(p)}"
+        f"{interval(lower, upper, digits=0)} expected; probability of as many or more {probability(p)}"
     )
     return [_row("Silent layers", said, bad=not UNLIKELY / 2 <= p <= 1 - UNLIKELY / 2)]
 

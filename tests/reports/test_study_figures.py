@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 import xarray as xr
 
+from mfbayes.reports.curves import draw_curves
 from mfbayes.reports.evidence import read_evidence
 from mfbayes.reports.forest import draw_forest
 from mfbayes.reports.halves import draw_halves
 from mfbayes.reports.laws import compare_laws
+from mfbayes.reports.numerals import numeral
 from mfbayes.reports.page import render
 from mfbayes.reports.reasons import explain_ratios
 
@@ -115,6 +117,30 @@ def test_laws_say_whether_dH_is_enough(build_tree: Callable[..., xr.DataTree]) -
         "Whether dH is enough is unclear: “surface” predicts new groups better, by 31 (standard error 6)",
         "dH is enough: no other law predicts new groups better by much",
     ]
+
+
+def test_the_title_of_the_curves_says_which_law_bends(build_tree: Callable[..., xr.DataTree]) -> None:
+    tree = build_tree()
+
+    def title() -> str:
+        figure = draw_curves(read_evidence(tree))
+        assert figure is not None
+        return figure.title
+
+    falls, node = title(), tree["estimates/monotone"]
+    assert isinstance(node, xr.DataTree)
+    monotone = node.to_dataset(inherit=False)
+    verdict = monotone["verdict"]
+    assert "all along" not in falls
+    falling = [s for s in read_evidence(tree).subjects if s.law == "falls"]
+    tree["estimates/monotone"] = xr.DataTree(monotone.assign(verdict=xr.full_like(verdict, "not monotone")))
+    assert title() == f"{falls}, though not all along in {numeral(len(falling))} of them"
+    bent = falling[0]
+    one = xr.where(monotone["subject"] == bent.key, "not monotone", "unclear")
+    tree["estimates/monotone"] = xr.DataTree(monotone.assign(verdict=one))
+    assert title() == f"{falls}, though not all along in {bent.name}"
+    del tree["estimates"]["monotone"]
+    assert title() == falls
 
 
 def test_halves_count_what_moves(build_tree: Callable[..., xr.DataTree]) -> None:
