@@ -143,7 +143,7 @@ def check_output(out: Path, settings: Settings, *, overwrite: bool) -> None:
             "Choose another --out, or pass --overwrite to replace it."
         )
     differing = [
-        f"{name} {found.get(f'asked_{name}')} there, {value} asked"
+        f"{name} {_word(found[f'asked_{name}'], value)} there, {_word(_stored(value), value)} asked"
         for name, value in asked.items()
         if found.get(f"asked_{name}") != _stored(value)
     ]
@@ -157,6 +157,11 @@ def check_output(out: Path, settings: Settings, *, overwrite: bool) -> None:
 def _stored(value: str | float | bool | None) -> str | float:
     """A setting as netCDF keeps it, which knows neither None nor bool."""
     return "" if value is None else int(value) if isinstance(value, bool) else value
+
+
+def _word(stored: str | float, like: str | float | bool | None) -> str:
+    """A stored setting as the user would say it."""
+    return ("on" if stored else "off") if isinstance(like, bool) else "none" if stored == "" else str(stored)
 
 
 def find_fit(out: Path, *, overwrite: bool) -> "xr.DataTree | None":
@@ -303,6 +308,7 @@ def hash_traces(traces: "xr.Dataset") -> str:
 
 def _print_summary(tree: "xr.DataTree", out: Path) -> None:
     from mfbayes.estimates.balance import balance_points
+    from mfbayes.estimates.notes import read_notes
 
     table = balance_points(tree)
     percent = f"{100 * float(table['ci_prob'].iloc[0]):g} %"
@@ -323,4 +329,6 @@ def _print_summary(tree: "xr.DataTree", out: Path) -> None:
             "Where the law rises, is unclear or unknown, P(text) does not clearly fall as dH rises: no balance point "
             "is located. The report says more."
         )
+    for note in read_notes(tree):
+        typer.echo(f"Note: {note}")
     typer.echo(f"Report: {out / REPORT_FILE}")

@@ -115,6 +115,7 @@ def test_one_group_locates_no_balance_point(tmp_path: Path, run: Run) -> None:
     assert done.code == 0
     assert done.out.count("law unknown") == len(TRUTH)
     assert "no balance point is located" in done.out
+    assert "Note: All trials are used, also items that a model cannot answer from one modality alone" in done.out
     table = pd.read_csv(tmp_path / "run" / "balance_points.csv")
     assert list(table["law"]) == ["unknown"] * len(TRUTH)
     # What the next fit does not have is not left behind.
@@ -133,6 +134,9 @@ def test_the_same_content_is_reused_and_other_content_kept(finished: Path, tmp_p
     other = run("fit", "--trials", folder / "trials.csv", "--out", folder / "run", "--seed", 4)
     assert other.code == 2
     assert "seed 3 there, 4 asked" in other.err
+    arguments = ("--seed", 3, "--no-checks", "--baseline", "hint")
+    other = run("fit", "--trials", folder / "trials.csv", "--out", folder / "run", *arguments)
+    assert "(baseline none there, hint asked, checks on there, off asked)" in other.err
     simulate_trials(8).to_csv(folder / "trials.csv", index=False)
     changed = run("fit", "--trials", folder / "trials.csv", "--out", folder / "run", "--seed", 3)
     assert changed.code == 2
@@ -154,7 +158,7 @@ def test_a_fit_that_knows_no_option_is_not_taken_for_one_without(finished: Path,
     assert "--overwrite" in outcome.err
     wanted = run("fit", "--trials", folder / "trials.csv", "--out", finished / "run", "--seed", 3, "--outcomes")
     assert wanted.code == 2
-    assert "outcomes 0 there, True asked" in wanted.err
+    assert "outcomes off there, on asked" in wanted.err
 
 
 def test_the_report_is_built_again(finished: Path, tmp_path: Path, run: Run) -> None:
