@@ -16,6 +16,7 @@ from mfbayes.errors import MfbayesError
 
 UNEXPECTED = 1
 REFUSED = 2
+INTERRUPTED = 130
 DEBUG = "--debug"
 
 app = typer.Typer(
@@ -54,13 +55,17 @@ def _options(
 
 
 def main() -> None:
-    """Run a command; end with 0 done, 2 refused, 3 not converged, 1 for a fault of mfbayes itself."""
+    """Run a command; end with 0 done, 2 refused, 3 not converged, 130 interrupted, 1 a fault of mfbayes itself."""
     # The matrices here are small: more threads would only wait for each other.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     debug = DEBUG in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != DEBUG]
     try:
         app(args=arguments, prog_name="mfbayes")
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            typer.echo("Stopped. What is finished is kept: the same command goes on from there.", err=True)
+        raise
     except MfbayesError as error:
         if debug:
             raise

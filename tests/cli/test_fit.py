@@ -195,6 +195,18 @@ def test_a_damaged_fit_says_how_to_go_on(finished: Path, tmp_path: Path, run: Ru
     assert "--overwrite" in outcome.err
 
 
+def test_an_interrupted_command_says_how_to_go_on(
+    finished: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mfbayes.fitting.fit", interrupt)
+    stopped = run("fit", "--trials", finished / "trials.csv", "--out", tmp_path / "run")
+    assert stopped.code == 130
+    assert "the same command goes on" in stopped.err
+
+
 @pytest.mark.parametrize("command", [["report", "run"], ["fit", "--trials", "trials.csv", "--out", "fresh"]])
 def test_a_full_disk_leaves_the_old_run(finished: Path, tmp_path: Path, command: list[str]) -> None:
     folder = Path(shutil.copytree(finished, tmp_path / "full"))
