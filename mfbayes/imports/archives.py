@@ -67,7 +67,7 @@ def _open_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> IO[bytes]
     except ModuleNotFoundError as error:
         raise InputError(
             f"{archive.filename} is compressed with Zstandard, which Python reads from 3.14 on or with the package "
-            "zstandard: pip install zstandard. `inspect log convert --to json` makes a log that needs neither."
+            "zstandard: pip install 'mfbayes[inspect]'. `inspect log convert --to json` makes a log that needs neither."
         ) from error
     with Path(str(archive.filename)).open("rb") as file:
         file.seek(member.header_offset)
