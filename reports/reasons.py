@@ -15,7 +15,7 @@ from mfbayes.reports.marks import span
 from mfbayes.reports.numerals import decimal, interval, listing
 from mfbayes.reports.svg import Canvas, Scale
 
-PARTS = {"balance_point": "balance point", "slope": "slope", "composition": "the dH it met"}
+PARTS = {"by_balance_point": "balance point", "by_slope": "slope", "by_composition": "the dH it met"}
 """Parts of a modelled difference in the order of the drawing, in words."""
 
 SHOWN = 10
@@ -92,7 +92,7 @@ def _word(evidence: Evidence, numbers: Numbers, a: Subject, b: Subject) -> str:
     parts = {part: numbers(part, a.key, b.key) for part in PARTS}
     known = {part: value for part, value in parts.items() if np.isfinite(value)}
     order = sorted(known, key=lambda part: -abs(known[part]))
-    words = [f"{_points(known[part])} to {'its ' if part != 'composition' else ''}{PARTS[part]}" for part in order]
+    words = [f"{_points(known[part])} to {'its ' if part != 'by_composition' else ''}{PARTS[part]}" for part in order]
     if not words:
         return f"{first} follows the text {_points(total)} points more often than {second}"
     first_word, *rest = words
@@ -161,7 +161,7 @@ def _key(part: str) -> Markup:
 
 
 def _data(evidence: Evidence, numbers: Numbers, every: Sequence[Couple]) -> Table:
-    columns = ("tfr_difference", "balance_point", "slope", "composition", "unexplained")
+    columns = ("tfr_difference", *PARTS, "unexplained")
     rows = []
     for a, b in every:
         row = [f"{evidence.short(a.key)} over {evidence.short(b.key)}"]

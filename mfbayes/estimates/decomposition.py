@@ -25,7 +25,7 @@ from mfbayes.marginal.likelihood import marginal_likelihood, three_scales
 
 type Floats = NDArray[np.float64]
 
-PARTS = ("composition", "balance_point", "slope")
+PARTS = ("by_composition", "by_balance_point", "by_slope")
 _DRAWS = 200
 _STEP = 1e-4
 _DH = np.linspace(-2, 2, 101)
@@ -56,8 +56,8 @@ def decompose_tfr(tree: xr.DataTree, *, seed: int = 0) -> xr.Dataset:
     Returns
     -------
     Dataset
-        `tfr_difference` (observed, `subject` minus `other_subject`), `modelled`, `composition`,
-        `balance_point`, `slope`, `unexplained`, each with `_lower` and `_upper`, over (subject,
+        `tfr_difference` (observed, `subject` minus `other_subject`), `modelled`, its parts `by_composition`,
+        `by_balance_point` and `by_slope`, and `unexplained`, each with `_lower` and `_upper`, over (subject,
         other_subject); NaN where two subjects are not comparable. Intervals combine draws of the
         posterior with a Bayesian bootstrap of the groups, which both subjects share. For `unexplained` the
         posterior follows the bootstrap, for other weights of the groups move the observed and the modelled ratio

@@ -23,8 +23,8 @@ def test_equal_responses_leave_all_to_composition() -> None:
     tree = plant_tree(balance_point=[[0.2] * 50] * 2, dH=[[-1.0] * 40, [0.5] * 40], is_text=[[1] * 40, [0] * 40])
     found = decompose(tree)
     expected = expit(2 * (0.2 + 1.0)) - expit(2 * (0.2 - 0.5))
-    assert float(found["composition"]) == pytest.approx(expected, abs=5e-4)
-    for part in ("balance_point", "slope"):
+    assert float(found["by_composition"]) == pytest.approx(expected, abs=5e-4)
+    for part in ("by_balance_point", "by_slope"):
         assert float(found[part]) == pytest.approx(0, abs=1e-12)
     assert float(found["tfr_difference"]) == 1.0
     assert float(found["unexplained"]) == pytest.approx(1 - expected, abs=5e-4)
@@ -33,9 +33,9 @@ def test_equal_responses_leave_all_to_composition() -> None:
 def test_equal_compositions_leave_all_to_the_response() -> None:
     tree = plant_tree(balance_point=[[0.4] * 50, [-0.4] * 50], dH=SAME, is_text=[[1] * 60, [0] * 60])
     found = decompose(tree)
-    assert float(found["composition"]) == pytest.approx(0, abs=1e-12)
-    assert float(found["slope"]) == pytest.approx(0, abs=1e-12)
-    assert float(found["balance_point"]) == pytest.approx(float(found["modelled"]), abs=1e-12)
+    assert float(found["by_composition"]) == pytest.approx(0, abs=1e-12)
+    assert float(found["by_slope"]) == pytest.approx(0, abs=1e-12)
+    assert float(found["by_balance_point"]) == pytest.approx(float(found["modelled"]), abs=1e-12)
     x = np.array(SAME[0])
     assert float(found["modelled"]) == pytest.approx((expit(2 * (0.4 - x)) - expit(2 * (-0.4 - x))).mean(), abs=0.01)
 

@@ -307,7 +307,7 @@ def _study(
     rank_lower, rank_upper = _interval(ranks, axis=1)
     tfr = points["tfr"].values
     gap = np.where(_set_apart(cases), np.nan, tfr[:, None] - tfr[None])
-    parts = {"balance_point": 0.8, "slope": 0.15, "composition": 0.03, "modelled": 0.98, "unexplained": 0.02}
+    parts = {"by_balance_point": 0.8, "by_slope": 0.15, "by_composition": 0.03, "modelled": 0.98, "unexplained": 0.02}
     half = np.array([0.05, -0.05])
     halved = draws.mean(1)[:, None] * np.array([1.0, 0.6])
     grid = np.linspace(0.05, 2.2, 16)

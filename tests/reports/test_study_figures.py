@@ -85,7 +85,8 @@ def test_parts_of_a_difference_are_told(build_tree: Callable[..., xr.DataTree]) 
     tree = build_tree()
     table = tree["estimates/decomposition"].to_dataset()
     pair = {"subject": "tiny-trust-text", "other_subject": "tiny-no-supervision"}
-    for name, value in (("tfr_difference", 0.63), ("balance_point", 0.5), ("slope", -0.014), ("composition", 0.1)):
+    parts = {"by_balance_point": 0.5, "by_slope": -0.014, "by_composition": 0.1}
+    for name, value in {"tfr_difference": 0.63, **parts}.items():
         table[name].loc[pair] = value
     tree["estimates/decomposition"] = xr.DataTree(table)
     figure = explain_ratios(read_evidence(tree))
