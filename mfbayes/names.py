@@ -52,6 +52,8 @@ REFERENCE: Final = "reference"
 METHODS: Final = (NUTS, FAST, REFERENCE)
 
 SUBJECT: Final = "subject"
+POOLED: Final = "all"
+"""The subject that stands for all together."""
 ANALYSIS: Final = "analysis"
 LAYER: Final = "layer"
 STATE: Final = "state"

@@ -98,6 +98,7 @@ def check_trials(frame: pd.DataFrame, *, place: Place = place_by_number) -> pd.D
     for column in IDS:
         if column in trials:
             trials[column] = read_ids(trials[column], place)
+    _check_models(trials, place)
     trials[names.CHOICE] = read_words(trials[names.CHOICE], names.CHOICES, place)
     trials[names.KIND] = read_words(trials[names.KIND], names.KINDS, place)
     may_miss = _has_other_index(list(trials.columns))
@@ -159,6 +160,16 @@ def _check_repeats(trials: pd.DataFrame, place: Place) -> None:
         raise InputError(
             f"Expected each item once for a model (and condition), but item {row[names.ITEM]!r} of "
             f"{row[names.MODEL]} comes again at {place(int(repeated[0]))}. Remove the copies."
+        )
+
+
+def _check_models(trials: pd.DataFrame, place: Place) -> None:
+    """Refuse a model whose name stands for all models together in tables and commands."""
+    pooled = np.flatnonzero(trials[names.MODEL] == names.POOLED)
+    if pooled.size:
+        raise InputError(
+            f"Expected the name of a model, but {names.POOLED!r} came at {place(int(pooled[0]))}; in tables and "
+            "commands that means all models together. Give the model another name."
         )
 
 

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mfbayes.names import POOLED
 from mfbayes.reports.evidence import Evidence
 from mfbayes.reports.figures import Cell, Table
 from mfbayes.reports.lookup import Numbers
 from mfbayes.reports.numerals import count, decimal, interval, numeral, probability
 
-ALL = "all"
 MEASURES = {
     "oscillations": "mean number of switches",
     "three-or-more": "share of traces with three switches or more",
@@ -95,7 +95,7 @@ def _crossings(evidence: Evidence) -> list[tuple[Cell, ...]]:
         return []
     numbers = Numbers(table, "subject")
     observed, expected, lower, upper, p = (
-        numbers(name, ALL) for name in ("observed", "expected", "lower", "upper", "p_more")
+        numbers(name, POOLED) for name in ("observed", "expected", "lower", "upper", "p_more")
     )
     if np.isnan(observed):
         return [_row("Silent layers", "none between two layers with a side")]
@@ -164,7 +164,7 @@ def _crossing_data(evidence: Evidence) -> Table | None:
     numbers = Numbers(table, "subject")
     rows = [
         [
-            "All models" if subject == ALL else evidence.short(subject), count(numbers("gaps", subject)),
+            "All models" if subject == POOLED else evidence.short(subject), count(numbers("gaps", subject)),
             count(numbers("observed", subject)), decimal(numbers("expected", subject), digits=1),
             interval(numbers("lower", subject), numbers("upper", subject), digits=0),
             probability(numbers("p_more", subject)),

@@ -3,6 +3,7 @@
 import numpy as np
 from markupsafe import Markup
 
+from mfbayes.names import POOLED
 from mfbayes.reports.axes import Rows, draw_x_axis
 from mfbayes.reports.evidence import Evidence
 from mfbayes.reports.figures import Drawing, Figure, Key, Panel, Table
@@ -11,7 +12,6 @@ from mfbayes.reports.marks import draw_estimate, draw_key, span
 from mfbayes.reports.numerals import DASH, MINUS, count, decimal, interval, percent, probability
 from mfbayes.reports.svg import Canvas, Scale
 
-ALL = "all"
 MEASURES = {"oscillations": "Oscillations", "round-trips": "Round trips"}
 CONTRASTS = {
     "balanced": ("less the mean of both sides", "circle"),
@@ -119,7 +119,7 @@ def _names(evidence: Evidence) -> dict[str, str]:
     table = evidence.table("vacillation") if table is None else table
     known = set() if table is None else {str(key) for key in table["subject"].values}
     own = {s.key: evidence.short(s.key) for s in evidence.subjects if s.key in known}
-    return own | ({ALL: "All models"} if ALL in known and ALL not in own else {})
+    return own | ({POOLED: "All models"} if POOLED in known and POOLED not in own else {})
 
 
 def _p(value: float) -> str:
@@ -145,7 +145,7 @@ def _find(evidence: Evidence, name: str, measure: str) -> str:
     if table is None:
         return ""
     words = read_words(table, name, ("subject", "measure"))
-    key = evidence.subjects[0].key if len(evidence.subjects) == 1 else ALL
+    key = evidence.subjects[0].key if len(evidence.subjects) == 1 else POOLED
     return words.get((key, measure), "")
 
 
@@ -168,7 +168,7 @@ def _intro(evidence: Evidence) -> str:
 def _draw(evidence: Evidence, numbers: Numbers, measure: str, *, width: float) -> Markup:
     gap, stacked = 10.0, width < 500
     rows = Rows(evidence, width=width, top=8, height=gap * len(CONTRASTS) + 12)
-    pooled = ALL in _names(evidence)
+    pooled = POOLED in _names(evidence)
     bottom = rows.bottom + (rows.height + 6 if pooled else 0)
     canvas = Canvas(width, bottom + 30)
     keys = list(_names(evidence))
@@ -183,7 +183,7 @@ def _draw(evidence: Evidence, numbers: Numbers, measure: str, *, width: float) -
         y = rows.bottom + 6 + rows.height / 2 + (11 if stacked else 0)
         canvas.line((0, rows.bottom + 3), (width, rows.bottom + 3), "grid")
         canvas.text(20, y - 18 if stacked else y + 7, "All models", "name")
-        places.append((ALL, "All models", "strong", y))
+        places.append((POOLED, "All models", "strong", y))
     for key, name, css, y in places:
         first = y - gap * (len(CONTRASTS) - 1) / 2 + (4 if stacked else 1)
         for i, (contrast, (words, shape)) in enumerate(CONTRASTS.items()):
@@ -267,7 +267,7 @@ def _placebo_data(evidence: Evidence) -> list[Table]:
             [f"P(peak within 0.25 of b), {words.lower()}", *(probability(found("peak_near", key, m)) for key in names)]
             for m, words in MEASURES.items()
         ]
-    head = ["Centre, measure", *(f"{name}, from b" if key == ALL else name for key, name in names.items())]
+    head = ["Centre, measure", *(f"{name}, from b" if key == POOLED else name for key, name in names.items())]
     return [
         Table.of(f"The contrast with both sides around other centres than b (dH; all models: dH {MINUS} b)", head, rows)
     ]

@@ -88,6 +88,26 @@ def subject_coordinates(posterior: xr.Dataset) -> dict[str, xr.DataArray]:
     return {name: posterior[name] for name in (names.SUBJECT, *PARTS) if name in posterior.coords}
 
 
+def name_subjects(points: xr.Dataset, subjects: NDArray[np.object_]) -> dict[str, tuple[str, NDArray[np.object_]]]:
+    """Model, task, condition and family of subjects as coordinates over `subject`.
+
+    Parameters
+    ----------
+    points : Dataset
+        What has all subjects of a fit, with these coordinates.
+    subjects : ndarray of str, shape (n_subjects,)
+        Some of them; what else is there has empty names. "all", which stands for all together, is its own model.
+    """
+    parts = [part for part in PARTS if part in points.coords]
+    known = {names.POOLED: dict.fromkeys(parts, "") | {names.MODEL: names.POOLED}}
+    for row, subject in enumerate(points[names.SUBJECT].to_numpy()):
+        known[str(subject)] = {part: str(points[part].to_numpy()[row]) for part in parts}
+    return {
+        part: (names.SUBJECT, np.array([known.get(str(name), {}).get(part, "") for name in subjects], dtype=object))
+        for part in parts
+    }
+
+
 def tails(ci_prob: float) -> list[float]:
     """Quantiles of an equal-tailed interval."""
     return [(1 - ci_prob) / 2, (1 + ci_prob) / 2]

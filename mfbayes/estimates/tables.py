@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from mfbayes import names
+from mfbayes.estimates.draws import name_subjects
 from mfbayes.storage import make_folder, write_text
 
 # Draws and curves for figures; they have no use as tables.
@@ -67,11 +69,15 @@ def split_by_dims(estimate: xr.Dataset) -> dict[str, xr.Dataset]:
 
 
 def list_tables(tree: xr.DataTree) -> Iterator[tuple[str, xr.Dataset]]:
-    """Estimates of a fit that are tables, by the names of their files."""
+    """Estimates of a fit that are tables, by the names of their files; subjects with their model, task and so on."""
+    points = tree["estimates/balance_points"].to_dataset()
     for name, node in tree["estimates"].children.items():
         estimate = node.to_dataset(inherit=False)
         if name in _NOT_TABLES or not estimate.data_vars:
             continue
+        if names.SUBJECT in estimate.dims:
+            labels = name_subjects(points, estimate[names.SUBJECT].to_numpy())
+            estimate = estimate.assign_coords({name: at for name, at in labels.items() if name not in estimate.coords})
         for extra, part in split_by_dims(estimate).items():
             yield (f"{name}_by_{extra}" if extra else str(name)), part
 

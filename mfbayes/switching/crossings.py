@@ -15,7 +15,6 @@ from mfbayes.switching.fit import SwitchingFit
 
 type Floats = NDArray[np.float64]
 
-POOLED = "all"
 _N_DRAWS = 200
 
 
@@ -63,7 +62,7 @@ def check_crossings(
             "upper": (names.SUBJECT, np.where(there, upper, np.nan)),
             "p_more": (names.SUBJECT, np.where(there, p_more, np.nan)),
         },
-        coords={names.SUBJECT: np.array([*layout.subjects, POOLED], dtype=object)},
+        coords={names.SUBJECT: np.array([*layout.subjects, names.POOLED], dtype=object)},
         attrs={"ci_prob": ci_prob},
     )
 

@@ -8,7 +8,7 @@ from mfbayes import names
 from mfbayes.clusters import FEW_GROUPS
 from mfbayes.vacillation.measures import CLAIMS, COMMITTED
 from mfbayes.vacillation.regions import Tally, divide
-from mfbayes.vacillation.summaries import POOLED, bound, pool_flags, pool_subjects
+from mfbayes.vacillation.summaries import bound, pool_flags, pool_subjects
 
 type Floats = NDArray[np.float64]
 type Flags = NDArray[np.bool_]
@@ -57,7 +57,7 @@ def contrast_regions(tally: Tally, subjects: tuple[str, ...], *, ci_prob: float)
             "n_image": (names.SUBJECT, by_subject[:, 2]),
         },
         coords={
-            names.SUBJECT: np.array([*subjects, POOLED], dtype=object),
+            names.SUBJECT: np.array([*subjects, names.POOLED], dtype=object),
             "measure": np.array(CLAIMS, dtype=object),
             "contrast": np.array(CONTRASTS, dtype=object),
         },

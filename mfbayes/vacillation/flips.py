@@ -28,7 +28,6 @@ from mfbayes.trajectories import Trajectories
 from mfbayes.vacillation.contrasts import BALANCED, IMAGE_SIDE, TEXT_SIDE, judge_cells
 from mfbayes.vacillation.measures import CLAIMS, COMMITTED
 from mfbayes.vacillation.regions import place_in_regions
-from mfbayes.vacillation.summaries import POOLED
 
 type Floats = NDArray[np.float64]
 type Indices = NDArray[np.int64]
@@ -119,7 +118,7 @@ def flip_scores(
     return xr.Dataset(
         {"p": (dims, p), "size": (dims, size)},
         coords={
-            names.SUBJECT: np.array([*trajectories.subjects, POOLED], dtype=object),
+            names.SUBJECT: np.array([*trajectories.subjects, names.POOLED], dtype=object),
             "measure": np.array(CLAIMS, dtype=object),
             "contrast": np.array(TESTED, dtype=object),
         },

@@ -15,7 +15,7 @@ from mfbayes.vacillation.flips import LEVEL, N_FLIPS, split_residuals
 from mfbayes.vacillation.measures import CLAIMS, COMMITTED
 from mfbayes.vacillation.peaks import find_peaks, judge_height, measure_error, score_groups
 from mfbayes.vacillation.regions import Redraws, place_in_regions
-from mfbayes.vacillation.summaries import POOLED, bound, pool_subjects
+from mfbayes.vacillation.summaries import bound, pool_subjects
 
 type Floats = NDArray[np.float64]
 
@@ -92,7 +92,7 @@ def move_centre(
     finite = np.isfinite(near).mean(axis=-1) >= 0.9
     near_b = np.where(finite, np.nansum(near, axis=-1) / np.maximum(np.isfinite(near).sum(axis=-1), 1), np.nan)
     coordinates = {
-        names.SUBJECT: np.array([*trajectories.subjects, POOLED], dtype=object),
+        names.SUBJECT: np.array([*trajectories.subjects, names.POOLED], dtype=object),
         "measure": np.array(CLAIMS, dtype=object),
     }
     dims, by_claim = (names.SUBJECT, "measure", "centre"), (names.SUBJECT, "measure")

@@ -6,12 +6,11 @@ from numpy.typing import NDArray
 
 from mfbayes import names
 from mfbayes.clusters import FEW_GROUPS, expand_tails
-from mfbayes.estimates.draws import PARTS, subject_coordinates
+from mfbayes.estimates.draws import name_subjects
 
 type Floats = NDArray[np.float64]
 type Flags = NDArray[np.bool_]
 
-POOLED = "all"
 # A region must be there in so many of the draws for an interval over them to mean something.
 _ENOUGH = 0.9
 
@@ -85,19 +84,12 @@ def align(estimate: xr.Dataset, points: xr.Dataset) -> xr.Dataset:
 
     Subjects without traces are NaN, counts 0 and words empty.
     """
-    labels = [str(label) for label in points[names.SUBJECT].to_numpy()]
-    coordinates = {
-        name: values.to_numpy().astype(object) for name, values in subject_coordinates(points).items() if name in PARTS
-    }
-    if POOLED in estimate[names.SUBJECT].to_numpy():
-        labels.append(POOLED)
-        coordinates = {
-            name: np.append(values, POOLED if name == names.MODEL else "") for name, values in coordinates.items()
-        }
+    subjects = points[names.SUBJECT].to_numpy().astype(object)
+    if names.POOLED in estimate[names.SUBJECT].to_numpy():
+        subjects = np.append(subjects, names.POOLED)
     empty: dict[object, object] = {
         name: 0 if values.dtype.kind in "iu" else "" if values.dtype.kind in "OU" else np.nan
         for name, values in estimate.data_vars.items()
     }
-    return estimate.reindex({names.SUBJECT: np.array(labels, dtype=object)}, fill_value=empty).assign_coords(
-        {name: (names.SUBJECT, values) for name, values in coordinates.items()}
-    )
+    filled = estimate.reindex({names.SUBJECT: subjects}, fill_value=empty)
+    return filled.assign_coords(name_subjects(points, subjects))

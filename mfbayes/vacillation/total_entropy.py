@@ -14,7 +14,7 @@ from mfbayes.clusters import FEW_GROUPS
 from mfbayes.vacillation.contrasts import BALANCED, IMAGE_SIDE, MIN_ITEMS, TEXT_SIDE, subtract_sides
 from mfbayes.vacillation.measures import CLAIMS, COMMITTED
 from mfbayes.vacillation.regions import ENTROPY_BINS, Tally, divide
-from mfbayes.vacillation.summaries import POOLED, bound, pool_flags, pool_subjects
+from mfbayes.vacillation.summaries import bound, pool_flags, pool_subjects
 
 type Floats = NDArray[np.float64]
 
@@ -84,7 +84,7 @@ def adjust_for_total_entropy(tally: Tally, subjects: tuple[str, ...], *, ci_prob
             "positivity": (by_contrast, np.concatenate([words, last[None]]).astype(object)),
         },
         coords={
-            names.SUBJECT: np.array([*subjects, POOLED], dtype=object),
+            names.SUBJECT: np.array([*subjects, names.POOLED], dtype=object),
             "measure": np.array(CLAIMS, dtype=object),
             "contrast": np.array(ADJUSTED, dtype=object),
             "stratum": np.array(STRATA, dtype=object),

@@ -15,7 +15,7 @@ from mfbayes.convergence import Sample
 from mfbayes.errors import InputError
 from mfbayes.sampling import Effort
 from mfbayes.switching.comparison import compare_switching
-from mfbayes.switching.crossings import POOLED, check_crossings
+from mfbayes.switching.crossings import check_crossings
 from mfbayes.switching.estimates import describe_switching
 from mfbayes.switching.fit import EFFORTS, SwitchingFit, fit_switching
 from mfbayes.switching.informed import inform
@@ -202,11 +202,11 @@ def test_crossings_agree_where_silence_is_random_and_not_where_it_is_not(
     simulated: Simulated, fit: SwitchingFit
 ) -> None:
     found = check_crossings(fit, rng=np.random.default_rng(5))
-    total = found.sel(subject=POOLED)
+    total = found.sel(subject=names.POOLED)
     assert float(total["lower"]) <= float(total["observed"]) <= float(total["upper"])
     gaps = fit.layout.gaps
     loud = replace(fit, layout=replace(fit.layout, gaps=replace(gaps, end=1 - gaps.side)))
-    assert float(check_crossings(loud, rng=np.random.default_rng(5)).sel(subject=POOLED)["p_more"]) < 0.01
+    assert float(check_crossings(loud, rng=np.random.default_rng(5)).sel(subject=names.POOLED)["p_more"]) < 0.01
 
 
 def test_draws_of_a_sample_are_unpacked_where_they_belong(fit: SwitchingFit) -> None:

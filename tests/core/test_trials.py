@@ -288,3 +288,9 @@ def test_choices_are_kept_or_refused_never_changed(words: list[str]) -> None:
         first = next(i for i, word in enumerate(folded, start=1) if word not in {"text", "image", "other"})
         with pytest.raises(InputError, match=rf"^Row {first}, column 'choice'"):
             check_trials(frame)
+
+
+def test_no_model_is_called_as_all_of_them_are() -> None:
+    frame = pd.DataFrame({"model": ["m", "all"], "group": 1, "H_text": 0.5, "H_image": 1.0, "choice": "text"})
+    with pytest.raises(InputError, match="'all' came at row 2; in tables"):
+        check_trials(frame)
