@@ -70,13 +70,13 @@ def split_by_dims(estimate: xr.Dataset) -> dict[str, xr.Dataset]:
 
 def list_tables(tree: xr.DataTree) -> Iterator[tuple[str, xr.Dataset]]:
     """Estimates of a fit that are tables, by the names of their files; subjects with their model, task and so on."""
-    points = tree["estimates/balance_points"].to_dataset()
-    for name, node in tree["estimates"].children.items():
+    estimates = tree["estimates"].children
+    for name, node in estimates.items():
         estimate = node.to_dataset(inherit=False)
         if name in _NOT_TABLES or not estimate.data_vars:
             continue
-        if names.SUBJECT in estimate.dims:
-            labels = name_subjects(points, estimate[names.SUBJECT].to_numpy())
+        if names.SUBJECT in estimate.dims and "balance_points" in estimates:
+            labels = name_subjects(estimates["balance_points"].to_dataset(), estimate[names.SUBJECT].to_numpy())
             estimate = estimate.assign_coords({name: at for name, at in labels.items() if name not in estimate.coords})
         for extra, part in split_by_dims(estimate).items():
             yield (f"{name}_by_{extra}" if extra else str(name)), part

@@ -15,8 +15,7 @@ from mfbayes.marginal.quadratic import Quadratic
 type Floats = NDArray[np.float64]
 type Indices = NDArray[np.int64]
 
-START_SCALE = 0.6
-"""Where standard deviations are thought to be before anything is known, over the scales of their priors."""
+_START_SCALE = 0.6  # where standard deviations are looked for first, over the scales of their priors
 
 _ROOM = 2e7  # numbers in all the nodes' matrices
 _PRODUCTS = 2_000_000  # products of coordinates at a time
@@ -48,11 +47,15 @@ class Nodes:
         Posterior probability of each node; they sum to one.
     conditional : Conditional
         Posterior of balance points, log slopes and logarithms of the groups' spreads, given each node.
+    log_evidence : float
+        Logarithm of the integral of the quadratic, less its constant, and the population over everything.
     """
 
     def __init__(self, population: Population, sds: Floats, log_weights: Floats, conditional: Conditional) -> None:
         self.population, self.sds, self.conditional = population, sds, conditional
-        self._log_weights = log_weights - logsumexp(log_weights)
+        total = logsumexp(log_weights)
+        self.log_evidence = float(total) - float(np.log(log_weights.size))
+        self._log_weights = log_weights - total
         self.weights = np.exp(self._log_weights)
 
     @property
@@ -100,14 +103,14 @@ class Nodes:
         return density
 
     def log_prior(self, subjects: Floats) -> Floats:
-        """Log density of subjects with their spreads integrated, up to a constant.
+        """Log density of subjects with their spreads integrated, up to a constant that all nodes share.
 
         Parameters
         ----------
         subjects : ndarray, shape (n_draws, 2 n_subjects)
             Balance points, then log slopes.
         """
-        density: Floats = logsumexp(self._log_joint(subjects), axis=0)
+        density: Floats = logsumexp(self._log_joint(subjects), axis=0) + self.log_evidence
         return density
 
     def assign(self, subjects: Floats, *, rng: np.random.Generator) -> Indices:
@@ -169,7 +172,7 @@ def find_likeliest(population: Population, quadratic: Quadratic) -> Floats:
         evidence = condition(population, quadratic, np.exp(kept)).evidence
         return -float(_log_density(population, kept, evidence)) + float(np.abs(log_sds - kept).sum())
 
-    start = np.log([START_SCALE * spread.scale for spread in population.all_spreads])
+    start = np.log([_START_SCALE * spread.scale for spread in population.all_spreads])
     found = minimize(descend, start, method="Nelder-Mead", options={"xatol": 0.01, "fatol": 0.01})
     return np.clip(np.asarray(found.x, dtype=np.float64), *_SPREADS)
 
