@@ -124,6 +124,15 @@ def test_ids_are_unique(build_tree: Callable[..., xr.DataTree]) -> None:
     assert len(ids) == len(set(ids))
 
 
+def test_every_class_has_a_style(build_tree: Callable[..., xr.DataTree]) -> None:
+    """But for those that say how many panels there are, or where one is shown, when nothing special is done then."""
+    page = render(build_tree())
+    style = page[page.index("<style>") : page.index("</style>")]
+    used = {name for names in re.findall(r'class="([^"]*)"', page.replace(style, "")) for name in names.split()}
+    styled = set(re.findall(r"\.([a-z][\w-]*)", style))
+    assert used - styled <= {"all", "n3", "case"}
+
+
 def test_what_is_missing_is_said(build_tree: Callable[..., xr.DataTree]) -> None:
     html = render(build_tree(tiers=False, traces=False))
     assert "these trials name no tiers" in html
