@@ -59,6 +59,8 @@ def compare_laws(evidence: Evidence) -> Figure | None:
     data = (_data(laws), *((_monotone_data(evidence, monotone),) if monotone is not None else ()))
     intro = _word_monotone(evidence, monotone) if monotone is not None else ""
     title = _title(laws, str(table.attrs.get("dH_suffices", "")))
+    if any(subject.defies_the_law for subject in evidence.subjects):
+        title += "; each is free to rise in dH here, as the law is not"
     return Figure("laws", title, alt, (Panel(drawings),), data, intro=intro, caption=caption, grid="mid")
 
 
@@ -110,10 +112,12 @@ def _word_monotone(evidence: Evidence, table: xr.Dataset) -> str:
     within = "" if tolerance is None else f" (within {float(tolerance):g} logits)"
     total = sum(map(len, told.values()))
     falling = len(told.get("falls", []))
-    models = "one model" if total == 1 else f"{numeral(total)} models"
-    sentence = f"A spline free to bend falls all along{within} for {numeral(falling)} of {models}."
+    whom = f"{numeral(falling)} of {numeral(total)} models"
     if falling == total:
-        sentence = f"A spline free to bend falls all along{within} for {'the model' if total == 1 else 'every model'}."
+        whom = "the model" if total == 1 else "every model"
+    elif not falling:
+        whom = "no model"
+    sentence = f"A spline free to bend falls all along{within} for {whom}."
     for verdict, words in (("unclear", "It is unclear for"), ("not monotone", "It rises somewhere for")):
         if told.get(verdict):
             sentence += f" {words} {listing([evidence.short(s.key) for s in told[verdict]])}."

@@ -89,12 +89,18 @@ def _word(evidence: Evidence, numbers: Numbers, a: Subject, b: Subject) -> str:
     first, second = evidence.short(a.key), evidence.short(b.key)
     if round(100 * total) == 0:
         return f"{first} follows the text as often as {second}"
+    left = numbers("unexplained", a.key, b.key)
     parts = {part: numbers(part, a.key, b.key) for part in PARTS}
     known = {part: value for part, value in parts.items() if np.isfinite(value)}
     order = sorted(known, key=lambda part: -abs(known[part]))
     words = [f"{_points(known[part])} to {'its ' if part != 'by_composition' else ''}{PARTS[part]}" for part in order]
     if not words:
         return f"{first} follows the text {_points(total)} points more often than {second}"
+    if abs(left) > abs(total) / 2:
+        return (
+            f"{first} follows the text {_points(total)} points more often than {second}, and the law in dH leaves "
+            f"{_points(left)} of them unexplained"
+        )
     first_word, *rest = words
     number, _, owed = first_word.partition(" ")
     unit = "point is" if number == "1" else "points are"

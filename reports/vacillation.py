@@ -11,6 +11,7 @@ from mfbayes.reports.lookup import Numbers, read_words
 from mfbayes.reports.marks import draw_estimate, draw_key, span
 from mfbayes.reports.numerals import DASH, MINUS, count, decimal, interval, percent, probability
 from mfbayes.reports.svg import Canvas, Scale
+from mfbayes.reports.verdict import CERTAIN
 
 MEASURES = {"oscillations": "Oscillations", "round-trips": "Round trips"}
 CONTRASTS = {
@@ -23,14 +24,17 @@ UNDECIDED, UNTOLD = "not distinguishable", "too few traces"
 TITLES = {
     "higher than on both sides": "Near balance, models change sides more often than on either side of it",
     "higher than on the text side only": "Near balance, models change sides more often than on the text's side, "
-    "not clearly than on the image's",
+    "{other} than on the image's",
     "higher than on the image side only": "Near balance, models change sides more often than on the image's side, "
-    "not clearly than on the text's",
+    "{other} than on the text's",
     "higher than both sides on average": "Near balance, models change sides more often than both sides do on average",
     UNDECIDED: "Whether models change sides more often near balance cannot be told from these traces",
     "reversed": "Near balance, models change sides less often than on its sides",
     UNTOLD: "Too few traces to tell whether models change sides more often near balance",
 }
+OTHER_SIDE = {"higher than on the text side only": "image-side", "higher than on the image side only": "text-side"}
+"""The contrast that a verdict on one side leaves open."""
+
 SEPARABLE = {
     "yes": "; it holds at equal total entropy",
     "no": "; total entropy could be why",
@@ -103,7 +107,8 @@ def tabulate_verdicts(evidence: Evidence) -> Table | None:
     caption = (
         f"Verdicts by rule; p: contrast with both sides, by flipping signs of groups{_size(evidence, tests)}; peak: of "
         "this contrast in standard errors as its centre moves, for all models from b, where sign flips seldom make one "
-        "as high at any centre"
+        "as high at any centre. Verdicts go by intervals, which carry the uncertainty of b; sign flips take b as "
+        "known, so that p can be small where an interval holds zero"
     )
     return Table.of(caption, [*head, "Told from total entropy"], rows)
 
@@ -139,14 +144,25 @@ def _size(evidence: Evidence, tests: Numbers | None) -> str:
     return f" (at level 5\N{NO-BREAK SPACE}% it rejects {low:.0f} to {high:.0f}\N{NO-BREAK SPACE}% of simulated nulls)"
 
 
+def _key(evidence: Evidence) -> str:
+    """All models, or the only one."""
+    return evidence.subjects[0].key if len(evidence.subjects) == 1 else POOLED
+
+
 def _find(evidence: Evidence, name: str, measure: str) -> str:
     """A word of the verdict on all models, or on the only one."""
     table = evidence.table("vacillation")
-    if table is None:
+    return "" if table is None else read_words(table, name, ("subject", "measure")).get((_key(evidence), measure), "")
+
+
+def _word_other_side(evidence: Evidence, verdict: str) -> str:
+    """How the ambiguous region compares with the side that the verdict leaves open."""
+    table = evidence.table("contrasts")
+    if table is None or verdict not in OTHER_SIDE:
         return ""
-    words = read_words(table, name, ("subject", "measure"))
-    key = evidence.subjects[0].key if len(evidence.subjects) == 1 else POOLED
-    return words.get((key, measure), "")
+    upper = Numbers(table, "subject", "measure", "contrast")
+    below = upper("upper", _key(evidence), "oscillations", OTHER_SIDE[verdict]) < 0
+    return "and less often" if below else "not clearly"
 
 
 def _title(evidence: Evidence) -> str:
@@ -154,6 +170,7 @@ def _title(evidence: Evidence) -> str:
         return "Vacillation near balance, by a fit that did not converge"
     verdict, told = (_find(evidence, name, "oscillations") for name in ("verdict", "separable"))
     title = TITLES.get(verdict, "How vacillation near balance compares with that on the sides")
+    title = title.format(other=_word_other_side(evidence, verdict))
     return title if verdict in (UNDECIDED, UNTOLD, "") else title + SEPARABLE.get(told, "")
 
 
@@ -162,7 +179,23 @@ def _intro(evidence: Evidence) -> str:
     if not evidence.converged or not verdict:
         return ""
     more = "" if verdict in (UNDECIDED, UNTOLD) else SEPARABLE.get(told, "")
-    return f"By round trips alone: {verdict}{more}."
+    return f"By round trips alone: {verdict}{more}.{_word_peak(evidence)}"
+
+
+def _word_peak(evidence: Evidence) -> str:
+    """That there is a peak, and not at balance, where that is sure."""
+    table = evidence.table("vacillation")
+    if table is None:
+        return ""
+    found = Numbers(table, "subject", "measure")
+    near, peak, lower, upper = (
+        found(name, _key(evidence), "oscillations") for name in ("peak_near", "peak", "peak_lower", "peak_upper")
+    )
+    if not near <= 1 - CERTAIN:
+        return ""
+    place = f"{decimal(peak, digits=1)} {interval(lower, upper, digits=1)}"
+    where = f"{place} from the balance point" if _key(evidence) == POOLED else f"dH = {place}"
+    return f" The contrast peaks at {where}, not near it."
 
 
 def _draw(evidence: Evidence, numbers: Numbers, measure: str, *, width: float) -> Markup:

@@ -14,8 +14,8 @@ from mfbayes.reports.numerals import decimal, numeral, probability
 
 type Sentence = tuple[str | Subject, ...]
 
-CERTAIN = 0.95
-"""A posterior probability from which an order is stated as a finding."""
+CERTAIN = 0.975
+"""A posterior probability from which an order is stated as a finding: that of a 95 % interval without zero."""
 
 
 @dataclass(frozen=True)

@@ -28,9 +28,9 @@ def contrast_regions(tally: Tally, subjects: tuple[str, ...], *, ci_prob: float)
     -------
     Dataset
         `mean`, `lower`, `upper`, `probability` (to be above zero) and `n_subjects` (that it rests on) over (subject,
-        measure, contrast); `n_text`, `n_ambiguous`, `n_image` (traces that commit) over subject. The last subject is
-        "all": the mean over those with an interval, groups drawn jointly. No interval where a region has fewer than
-        10 traces or 6 groups.
+        measure, contrast), as are `n_text`, `n_ambiguous`, `n_image` (traces that commit). The last subject is
+        "all": the mean over those with an interval, groups drawn jointly, and their traces together. No interval where
+        a region has fewer than 10 traces or 6 groups.
     """
     counts = tally.sums[COMMITTED].sum(axis=-1)[..., :3]
     sums = np.stack([tally.sums[name].sum(axis=-1)[..., :3] for name in CLAIMS], axis=1)
@@ -44,7 +44,8 @@ def contrast_regions(tally: Tally, subjects: tuple[str, ...], *, ci_prob: float)
         pooled, ci_prob=ci_prob, n_groups=tally.n_resampled, usable=pool_flags(usable)
     )
     dims = (names.SUBJECT, "measure", "contrast")
-    by_subject = np.vstack([n, n.sum(axis=0)])
+    traces = np.broadcast_to(n[:, None, None], (*usable.shape, 3))
+    traces = np.concatenate([traces, (usable[..., None] * traces).sum(axis=0)[None]])
     return xr.Dataset(
         {
             "mean": (dims, mean),
@@ -52,9 +53,9 @@ def contrast_regions(tally: Tally, subjects: tuple[str, ...], *, ci_prob: float)
             "upper": (dims, upper),
             "probability": (dims, probability),
             "n_subjects": (dims, np.concatenate([usable, usable.sum(axis=0)[None]]).astype(np.int64)),
-            "n_text": (names.SUBJECT, by_subject[:, 0]),
-            "n_ambiguous": (names.SUBJECT, by_subject[:, 1]),
-            "n_image": (names.SUBJECT, by_subject[:, 2]),
+            "n_text": (dims, traces[..., 0]),
+            "n_ambiguous": (dims, traces[..., 1]),
+            "n_image": (dims, traces[..., 2]),
         },
         coords={
             names.SUBJECT: np.array([*subjects, names.POOLED], dtype=object),

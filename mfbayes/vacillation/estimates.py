@@ -132,7 +132,7 @@ def _note(
     for i, subject in enumerate(trajectories.subjects):
         own = (trajectories.subject == i) & ~trajectories.is_control
         groups = np.unique(trajectories.group[own]).size
-        counts = {name: int(contrasts[f"n_{name}"].to_numpy()[i]) for name in ("text", "ambiguous", "image")}
+        counts = {name: int(contrasts[f"n_{name}"][i].max()) for name in ("text", "ambiguous", "image")}
         if np.isnan(centre[i]):
             notes.append(f"{subject}: its choices are all of one side, so it has no balance point and no regions.")
         elif groups < FEW_GROUPS:

@@ -22,7 +22,7 @@ from mfbayes.simulated_traces import Switching, simulate_traces
 from mfbayes.simulation import Scenario, simulate_trials
 from mfbayes.trajectories import join_traces
 from mfbayes.vacillation.estimates import describe_traces
-from mfbayes.vacillation.verdicts import NO, NO_POSITIVITY, VERDICTS, YES
+from mfbayes.vacillation.verdicts import NO, NO_POSITIVITY, TEXT_SIDE_ONLY, VERDICTS, YES
 
 HOSTILE = "</script><script>alert(1)</script>\"><img src=x onerror=alert(2)> '&amp;"
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
@@ -209,10 +209,34 @@ def test_the_verdict_is_the_title(layered: xr.DataTree, verdict: str, told: str)
     put(layered, "vacillation", table)
     figure = draw_contrasts(read_evidence(layered))
     assert figure is not None
-    assert figure.title.startswith(TITLES[verdict])
+    assert figure.title.startswith(TITLES[verdict].split("{")[0])
     decided = verdict not in ("not distinguishable", "too few traces")
     assert figure.title.endswith(SEPARABLE[told]) == decided
     assert verdict in figure.intro
+
+
+@pytest.mark.parametrize(("upper", "told"), [(-0.1, "text's side, and less often than"), (0.1, "not clearly than")])
+def test_the_title_tells_of_the_other_side(layered: xr.DataTree, upper: float, told: str) -> None:
+    table = layered["estimates/vacillation"].to_dataset()
+    table["verdict"][:] = TEXT_SIDE_ONLY
+    put(layered, "vacillation", table)
+    contrasts = layered["estimates/contrasts"].to_dataset()
+    contrasts["upper"].loc[{"contrast": "image-side"}] = upper
+    put(layered, "contrasts", contrasts)
+    figure = draw_contrasts(read_evidence(layered))
+    assert figure is not None
+    assert f"{told} on the image's" in figure.title
+
+
+@pytest.mark.parametrize("near", [0.01, 0.5])
+def test_a_peak_away_from_balance_is_told(layered: xr.DataTree, near: float) -> None:
+    table = layered["estimates/vacillation"].to_dataset()
+    for name, value in {"peak": 0.6, "peak_lower": 0.3, "peak_upper": 1.1, "peak_near": near}.items():
+        table[name][:] = value
+    put(layered, "vacillation", table)
+    figure = draw_contrasts(read_evidence(layered))
+    assert figure is not None
+    assert ("peaks at 0.6 [0.3, 1.1] from the balance point, not near it" in figure.intro) == (near < 0.025)
 
 
 def test_verdicts_are_tabled_with_p_and_peak(layered: xr.DataTree) -> None:
