@@ -24,9 +24,16 @@ from mfbayes.laws.curves import law_curves
 from mfbayes.laws.monotonicity import judge_monotonicity
 from mfbayes.laws.plane import map_plane
 from mfbayes.marginal import fast
-from mfbayes.outcomes import fit_three_outcomes, has_enough_others
+from mfbayes.outcomes import NO_SIGN, NOT_IGNORABLE, UNCLEAR, fit_three_outcomes, has_enough_others
 from mfbayes.priors import Priors
 from mfbayes.selection import Selection
+
+_OTHERS = {
+    NO_SIGN: "they move no balance point by as much as the zone: nothing speaks against leaving them out",
+    NOT_IGNORABLE: "they go with what makes groups follow one side: leaving them out is not harmless",
+    UNCLEAR: "it is unclear whether they can be left out",
+}
+"""What a fit of three outcomes says of answers of neither side."""
 
 
 def add_estimates(
@@ -133,7 +140,7 @@ def add_outcomes(
     except InputError as error:
         return [f"Three outcomes were not fitted: {error}"]
     plant(tree, {"outcomes": found.drop_dims("level"), "outcome_correlations": found.drop_dims(names.SUBJECT)})
-    return []
+    return [f"As a third outcome beside text and image, {_OTHERS[str(found.attrs['ignorable'])]}."]
 
 
 def plant(tree: xr.DataTree, estimates: Mapping[str, xr.Dataset | None]) -> None:

@@ -143,7 +143,7 @@ def _draw(laws: list[Law], *, width: float) -> Markup:
         numbers = f"{decimal(-law.behind, digits=1)} ± {decimal(reach, digits=1)}" if law.behind else "best"
         own = law.name == LAW
         canvas.text(0, y - 14 if stacked else y + 5, law.name, "name" if own else "value")
-        canvas.text(width, y - 14 if stacked else y + 5, numbers, "value", anchor="end")
+        canvas.text(width, y - 14 if stacked else y + 5, numbers, "value over", anchor="end")
         ends = (-law.behind - reach, -law.behind + reach) if law.behind else (np.nan, np.nan)
         draw_estimate(
             canvas, scale, y, (-law.behind, *ends), css="neutral", hollow=not own, title=f"{law.name}: {numbers}"

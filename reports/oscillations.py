@@ -48,11 +48,16 @@ def draw_oscillations(evidence: Evidence) -> Figure | None:
         + ", ".join(f"{word} {decimal(numbers('mean', s.key, OSCILLATIONS, r))}" for r, word in WORDS.items())
         for s in _traced(evidence, numbers)
     )
+    shown = [
+        region
+        for region in REGIONS
+        if any(np.isfinite(numbers("mean", s.key, OSCILLATIONS, region)) for s in _traced(evidence, numbers))
+    ]
     caption = (
         "An oscillation: from one decoder layer to the next, the logit lens's leading answer changes from the text's "
         "to the image's or back; layers led by anything else are skipped. Round trips leave out the one change that "
         f"the final answer needs. Ambiguous: |dH {MINUS} b| < {evidence.reach:g}; the text's side lies below, the "
-        "image's above. Control: the text is about another object. "
+        f"image's above. {'Control: the text is about another object. ' * ('control' in shown)}"
         f"Lines: {evidence.level} intervals over groups and over b. Title: ambiguous cases against the mean of "
         "both sides, in models with enough cases on each."
     )
@@ -64,7 +69,7 @@ def draw_oscillations(evidence: Evidence) -> Figure | None:
         (_data(evidence, numbers, never),),
         caption=caption,
         grid="two",
-        keys=tuple(Key(draw_key(shape, _look(region)), WORDS[region]) for region, shape in REGIONS.items()),
+        keys=tuple(Key(draw_key(REGIONS[region], _look(region)), WORDS[region]) for region in shown),
     )
 
 

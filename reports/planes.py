@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from mfbayes.reports.axes import draw_x_axis, draw_y_axis
 from mfbayes.reports.evidence import Evidence, Subject
 from mfbayes.reports.figures import Drawing, Figure, Key, Panel, Table
-from mfbayes.reports.numerals import decimal, interval, numeral, probability
+from mfbayes.reports.numerals import decimal, interval, listing, numeral, probability
 from mfbayes.reports.palette import LIGHT_DIVERGING, ramp_step
 from mfbayes.reports.svg import Canvas, Scale
 
@@ -47,6 +47,9 @@ def draw_planes(evidence: Evidence) -> Figure | None:
         f"balance curve, P(text) = ½, and its {evidence.level} interval. Dashed: the same by dH alone, a ray from the "
         "origin. Where line and ray part, dH is not the whole story."
     )
+    untold = [s.name for s in subjects if s.located and _leaves_ray(table, s) is None]
+    if untold and len(untold) < len(subjects):
+        caption += f" No balance curve is known well enough to compare for {listing(untold)}."
     return Figure(
         "plane",
         _title(evidence, table, subjects),

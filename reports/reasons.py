@@ -142,7 +142,7 @@ def _write_couple(
     if stacked:
         half = limit - 26
         text = f"{shorten(first, half, size=13)} over {shorten(second, half, size=13)}"
-        canvas.text(0, middle - 20, text, "value", full=f"{a.key} over {b.key}")
+        canvas.text(0, middle - 20, text, "value over", full=f"{a.key} over {b.key}")
         return
     canvas.text(0, middle - 3, shorten(first, limit), "name", full=a.key)
     canvas.text(0, middle + 14, shorten(f"over {second}", limit), "note", full=f"over {b.key}")
@@ -158,6 +158,9 @@ def _draw_part(canvas: Canvas, scale: Scale, numbers: Numbers, part: str, couple
     canvas.rectangle(left, y - 3.5, right - left, 7, f"part-{part.replace('_', '-')}")
     if np.isfinite(lower) and np.isfinite(upper):
         canvas.line((scale(lower), y), (scale(upper), y), "whisker neutral")
+        inside = max(left, scale(lower)), min(right, scale(upper))
+        if part != "by_composition" and inside[0] < inside[1]:
+            canvas.line((inside[0], y), (inside[1], y), "whisker inside")
 
 
 def _key(part: str) -> Markup:

@@ -35,6 +35,12 @@ def draw_sensitivity(evidence: Evidence) -> Figure | None:
         "intervals, by the fast tier. Each index of uncertainty has its own relative uncertainty: compare signs and "
         "orders across indices, not distances."
     )
+    hidden = sum(status.get((s.key, a), "ok") not in ("ok", "absent") for s in evidence.subjects for a in analyses)
+    if hidden:
+        caption += (
+            f" Not drawn: {numeral(hidden)} whose balance point lies beyond the dH of its trials or that "
+            f"{'follows' if hidden == 1 else 'follow'} one side only."
+        )
     keys = tuple(
         Key(draw_key(SHAPES[i % len(SHAPES)], "fill neutral" if i == 0 else "hollow neutral"), analysis)
         for i, analysis in enumerate(analyses)
@@ -68,7 +74,17 @@ def _title(evidence: Evidence, numbers: Numbers, status: dict[tuple[str, ...], s
     if turned:
         who = "One model leans" if turned == 1 else f"{numeral(turned).capitalize()} models lean"
         return f"{who} to the other side under another analysis"
-    return f"No model leans to the other side under any of {numeral(len(analyses))} analyses"
+    title = f"No model leans to the other side under any of {numeral(len(analyses))} analyses"
+    main = analyses[0]
+    known = [(s.key, a) for s in evidence.subjects for a in analyses if status.get((s.key, a), "ok") == "ok"]
+    unsure = {
+        key
+        for key, analysis in known
+        if (key, main) in known and _side(numbers, status, key, main) and not _side(numbers, status, key, analysis)
+    }
+    if unsure:
+        title += f"; {numeral(len(unsure))} {'does' if len(unsure) == 1 else 'do'} not clearly lean under each"
+    return title
 
 
 def _draw(

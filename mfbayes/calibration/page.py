@@ -124,8 +124,8 @@ def _summarise(own: pd.DataFrame) -> str:
         for name in ("b", "difference")
     }
     return (
-        f"Mean over {len(own)} studies: b {own['b'].mean():.3f}, differences {own['difference'].mean():.3f}. Farthest "
-        f"from .95 beyond three Monte Carlo errors: b {max(beyond['b'], 0):.3f}, differences "
-        f"{max(beyond['difference'], 0):.3f} (allowed: .020). Fits that did not pass their own checks: "
-        f"{int(own['failures'].sum())} of {int(own['replicates'].sum())}."
+        f"Mean over {len(own)} studies: b {own['b'].mean():.3f}, differences {own['difference'].mean():.3f}. Of the "
+        "distance from .95, what three Monte Carlo errors do not account for, in the worst study: "
+        f"b {max(beyond['b'], 0):.3f}, differences {max(beyond['difference'], 0):.3f} (allowed: .020). "
+        f"Fits that did not pass their own checks: {int(own['failures'].sum())} of {int(own['replicates'].sum())}."
     )

@@ -266,7 +266,8 @@ def _fit(
     from mfbayes.fitting import fit
     from mfbayes.vacillation.estimates import add_trace_estimates
 
-    say(f"Fitting {len(trials):,} trials of {trials['model'].nunique()} models")
+    n_models = trials["model"].nunique()
+    say(f"Fitting {n_models} model{'s' * (n_models != 1)} to {len(trials):,} rows, as far as the analysis uses them")
     tree = fit(
         trials,
         subset=settings.subset,
