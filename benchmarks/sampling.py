@@ -18,6 +18,7 @@ import pandas as pd
 import pymc as pm
 import xarray as xr
 from arviz_stats import ess, rhat  # type: ignore[attr-defined]
+from nutpie.sample import CompiledModel
 
 from benchmarks import graphs
 from benchmarks.machine import Elapsed, clocked
@@ -25,7 +26,8 @@ from benchmarks.record import write_record
 from mfbayes import names
 from mfbayes import sampling as sampling_defaults
 from mfbayes.design import Design, lay_out
-from mfbayes.following import following_model, marginal_model
+from mfbayes.following import following_model
+from mfbayes.marginal.posterior import compile_posterior
 from mfbayes.selection import select_trials
 from mfbayes.trials import read_trials
 
@@ -53,7 +55,11 @@ class Drawn(NamedTuple):
 
 
 def sample_mfbayes(
-    trials: pd.DataFrame, effort: Effort, *, build: Callable[[Design], pm.Model], attempt: sampling_defaults.Effort
+    trials: pd.DataFrame,
+    effort: Effort,
+    *,
+    build: Callable[[Design], pm.Model | CompiledModel],
+    attempt: sampling_defaults.Effort,
 ) -> Drawn:
     """Sample a model of mfbayes as `mfbayes.sampling` does."""
     return _sample_graph(
@@ -126,7 +132,7 @@ def sample_numpyro(trials: pd.DataFrame, effort: Effort) -> Drawn:
 
 CONTENDERS: dict[str, Callable[[pd.DataFrame, Effort], Drawn]] = {
     "mfbayes-nuts": lambda trials, effort: sample_mfbayes(
-        trials, effort, build=marginal_model, attempt=sampling_defaults.MARGINAL_ATTEMPTS[0]
+        trials, effort, build=compile_posterior, attempt=sampling_defaults.MARGINAL_ATTEMPTS[0]
     ),
     "mfbayes-reference": lambda trials, effort: sample_mfbayes(
         trials, effort, build=following_model, attempt=sampling_defaults.ATTEMPTS[0]
@@ -139,7 +145,7 @@ CONTENDERS: dict[str, Callable[[pd.DataFrame, Effort], Drawn]] = {
 
 
 def _sample_graph(
-    build: Callable[[], pm.Model],
+    build: Callable[[], pm.Model | CompiledModel],
     variables: Sequence[str],
     effort: Effort,
     *,
@@ -148,7 +154,10 @@ def _sample_graph(
     adaptation: str = _PEERS_ADAPTATION,
 ) -> Drawn:
     with clocked() as compiling:
-        compiled = nutpie.compile_pymc_model(build(), var_names=list(variables))
+        built = build()
+        compiled = (
+            built if isinstance(built, CompiledModel) else nutpie.compile_pymc_model(built, var_names=list(variables))
+        )
     with clocked() as sampling:
         drawn = nutpie.sample(
             compiled,

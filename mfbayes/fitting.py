@@ -1,7 +1,9 @@
 """Fitting: trials -> one labelled tree of posterior, data and finished estimates."""
 
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -21,6 +23,9 @@ from mfbayes.priors import Priors
 from mfbayes.selection import select_trials
 from mfbayes.storage import write_bytes
 from mfbayes.trials import check_trials
+
+if TYPE_CHECKING:
+    from mfbayes.sampling import Effort
 
 _STATISTICS = {
     "diverging": "diverging",
@@ -217,28 +222,38 @@ def load_fit(path: str | Path) -> xr.DataTree:
 def _draw(design: Design, *, method: str, lapse: bool, priors: Priors | None, seed: int, progress: bool) -> Sample:
     if method == names.FAST:
         return fast.approximate(design, priors=priors, seed=seed)
-    from mfbayes.following import following_model, marginal_model
-    from mfbayes.lapses import lapsing_model
-    from mfbayes.sampling import ATTEMPTS, LAPSING_ATTEMPTS, MARGINAL_ATTEMPTS, sample
+    from mfbayes.sampling import sample
 
-    if method == names.NUTS:
-        build, attempts = marginal_model, MARGINAL_ATTEMPTS
-    elif lapse:
-        build, attempts = lapsing_model, LAPSING_ATTEMPTS
-    else:
-        build, attempts = following_model, ATTEMPTS
-    model = build(design, priors=priors)
+    build, attempts = _choose_model(method, lapse=lapse)
     spreads = [f"{name}{level}_sd" for name in ("balance_point", "log_slope") for level in _infixes(design)]
     gate = ["balance_point", "slope", "balance_point_mean", "log_slope_mean", *spreads, *design.group_scales]
     gate += ["lapse"] * lapse
+    effects = [name for name, there in zip(EFFECTS, (True, design.has_model_effect), strict=True) if there]
     return sample(
-        model,
-        keep=[*gate, "intercept", *(name for name in EFFECTS if name in model.named_vars)],
+        build(design, priors=priors),
+        keep=[*gate, "intercept", *(effects if method == names.REFERENCE else ())],
         gate=gate,
         seed=seed,
         progress=progress,
         attempts=attempts,
     )
+
+
+def _choose_model(method: str, *, lapse: bool) -> "tuple[Callable[..., Any], Sequence[Effort]]":
+    """How the model of a sampled tier is built and how hard it is tried; PyMC is loaded for explicit graphs only."""
+    from mfbayes import sampling
+
+    if method == names.NUTS:
+        from mfbayes.marginal.posterior import compile_posterior
+
+        return compile_posterior, sampling.MARGINAL_ATTEMPTS
+    if lapse:
+        from mfbayes.lapses import lapsing_model
+
+        return lapsing_model, sampling.LAPSING_ATTEMPTS
+    from mfbayes.following import following_model
+
+    return following_model, sampling.ATTEMPTS
 
 
 def _infixes(design: Design) -> list[str]:

@@ -28,16 +28,14 @@ from pytensor.tensor.variable import TensorVariable
 from mfbayes import names
 from mfbayes.coordinates import informed_normal, signed_scale
 from mfbayes.design import GROUP_SCALES, Design
-from mfbayes.marginal.likelihood import marginal_likelihood, three_scales
 from mfbayes.marginal.operator import integrated
-from mfbayes.pilot import Estimates, estimate_roughly
+from mfbayes.marginal.posterior import likelihood_near
+from mfbayes.pilot import Estimates, estimate_pilot
 from mfbayes.priors import Priors
 
 type Floats = NDArray[np.float64]
 type Indices = NDArray[np.int64]
 type Tensor = TensorVariable[Any, Any]
-
-_PILOT_SCALE = 0.6
 
 
 class Subjects(NamedTuple):
@@ -87,16 +85,13 @@ def marginal_model(design: Design, *, priors: Priors | None = None) -> pm.Model:
     """
     scales = priors or Priors()
     pilot = estimate_pilot(design)
-    slope = np.exp(pilot.log_slope)
-    guess = three_scales(design, np.full(len(design.group_scales), _PILOT_SCALE))
-    likelihood = marginal_likelihood(design).started_at(np.column_stack([slope * pilot.balance_point, slope]), guess)
     with pm.Model(coords=coordinates(design), check_bounds=False) as model:
         subjects = add_subjects(design, scales, pilot)
         sds = {name: signed_scale(name, getattr(scales, name)) for name in design.group_scales}
         pm.Potential(
             "marginal_likelihood",
             integrated(
-                likelihood,
+                likelihood_near(design, pilot),
                 pt.stack([subjects.intercept, subjects.slope], axis=1),
                 pt.stack([sds.get(name, pt.zeros(())) for name in GROUP_SCALES]),
             ),
@@ -174,18 +169,6 @@ def linear_predictor(design: Design, pilot: Estimates, *, priors: Priors, slope_
         design.trial_subject
     ] * design.uncertainty
     return logit_p
-
-
-def estimate_pilot(design: Design, *, lapse: Floats | float = 0.0) -> Estimates:
-    """Rough estimates of a design, which place the coordinates of its subjects; `lapse` as in `estimate_roughly`."""
-    return estimate_roughly(
-        design.uncertainty,
-        design.is_text,
-        trial_cell=design.trial_cell,
-        cell_subject=design.cell_subject,
-        n_subjects=design.n_subjects,
-        lapse=lapse,
-    )
 
 
 def add_subjects(design: Design, priors: Priors, pilot: Estimates, *, slope_shift: Tensor | float = 0.0) -> Subjects:

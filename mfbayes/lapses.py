@@ -26,8 +26,8 @@ from mfbayes import names
 from mfbayes.design import Design
 from mfbayes.errors import InputError
 from mfbayes.estimates.draws import MODEL_LABEL, tails
-from mfbayes.following import coordinates, estimate_pilot, linear_predictor
-from mfbayes.pilot import guess_lapse
+from mfbayes.following import coordinates, linear_predictor
+from mfbayes.pilot import estimate_pilot, guess_lapse
 from mfbayes.priors import Priors
 
 type Floats = NDArray[np.float64]

@@ -20,8 +20,9 @@ from scipy.special import expit
 from mfbayes import names
 from mfbayes.coordinates import informed_normal, signed_scale
 from mfbayes.design import lay_out
-from mfbayes.following import add_subjects, coordinates, estimate_pilot
+from mfbayes.following import add_subjects, coordinates
 from mfbayes.marginal.pair_operator import PairedData, evaluate_pairs, integrated_pairs
+from mfbayes.pilot import estimate_pilot
 from mfbayes.priors import Priors, check_scales
 
 type Floats = NDArray[np.float64]

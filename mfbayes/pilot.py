@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
+from mfbayes.design import Design
+
 type Floats = NDArray[np.float64]
 type Indices = NDArray[np.int64]
 
@@ -30,6 +32,18 @@ class Estimates:
     cell_precision: Floats
     cell_uncertainty: Floats
     """Mean dH of a cell, each trial weighted by its information."""
+
+
+def estimate_pilot(design: Design, *, lapse: Floats | float = 0.0) -> Estimates:
+    """Rough estimates of a design, which place the coordinates of its subjects; `lapse` as in `estimate_roughly`."""
+    return estimate_roughly(
+        design.uncertainty,
+        design.is_text,
+        trial_cell=design.trial_cell,
+        cell_subject=design.cell_subject,
+        n_subjects=design.n_subjects,
+        lapse=lapse,
+    )
 
 
 def estimate_roughly(

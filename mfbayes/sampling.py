@@ -1,17 +1,22 @@
 """Sampling: NUTS by nutpie behind a convergence gate, with more care where the first try fails it."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import nutpie
-import pymc as pm
+from nutpie.sample import CompiledModel
 from rich.console import Console
 from rich.progress import Progress
 
 from mfbayes.convergence import CHAINS, Sample, judge
+
+if TYPE_CHECKING:
+    import pymc as pm
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +47,7 @@ LAPSING_ATTEMPTS = (Effort(tune=500, draws=800, target_accept=0.8), *ATTEMPTS[1:
 
 
 def sample(
-    model: pm.Model,
+    model: pm.Model | CompiledModel,
     *,
     keep: Sequence[str],
     gate: Sequence[str],
@@ -54,8 +59,8 @@ def sample(
 
     Parameters
     ----------
-    model : pymc.Model
-        The model.
+    model : pymc.Model or nutpie's CompiledModel
+        The model; a graph is compiled first.
     keep, gate : sequence of str
         Variables to keep, and those of them that must converge.
     seed : int
@@ -65,7 +70,7 @@ def sample(
     attempts : sequence of Effort
         What to try, in order.
     """
-    compiled = nutpie.compile_pymc_model(model, var_names=list(keep))
+    compiled = model if isinstance(model, CompiledModel) else nutpie.compile_pymc_model(model, var_names=list(keep))
     for number, effort in enumerate(attempts, start=1):
         total = CHAINS * (effort.tune + effort.draws)
         with _showing(f"sampling, attempt {number}", total=total, shown=progress) as report:

@@ -116,11 +116,11 @@ def judge_ranks(ranks: list[int]) -> tuple[float, float]:
 
 def sample_marginal(design: Design, seed: int) -> Sample:
     """Draws of the sampled tier, as `fit(method="nuts")` makes them."""
-    from mfbayes.following import marginal_model
+    from mfbayes.marginal.posterior import compile_posterior
     from mfbayes.sampling import MARGINAL_ATTEMPTS, sample
 
     gate = [*_GATE, *design.group_scales]
-    return sample(marginal_model(design), keep=gate, gate=gate, seed=seed, attempts=MARGINAL_ATTEMPTS)
+    return sample(compile_posterior(design), keep=gate, gate=gate, seed=seed, attempts=MARGINAL_ATTEMPTS)
 
 
 def sample_lapsing(design: Design, seed: int) -> Sample:
