@@ -21,6 +21,7 @@ _TYPICAL_WEIGHT = 0.12  # p (1 - p) of a trial, averaged over the effects of gro
 _ROUGHLY, _CLOSELY = 3e-2, 3e-3
 _MOST_STEPS = 300
 _MEMORY = 30
+_ROOM = 2_000_000  # offsets of trials at a time
 _NOWHERE = 1e100  # a value where the likelihood cannot be computed, to step back from
 _SETTLED = 0.3  # posterior standard deviations between two rounds
 _ROUNDS = 4
@@ -55,18 +56,24 @@ class Target:
         return self.likelihood.design.n_subjects, self.law.prior_mean.size
 
     def split(self, point: Floats) -> tuple[Floats, Floats]:
-        """Theta and the three standard deviations of a point."""
-        n_subjects, n_coefficients = self.shape
-        n = n_subjects * n_coefficients
-        scales = np.zeros(len(GROUP_SCALES))
-        scales[self._places] = np.exp(np.clip(point[n:], -2 * _FAR, _FAR))
-        return point[:n].reshape(n_subjects, n_coefficients), scales
+        """Theta (..., n_subjects, n_coefficients) and the three standard deviations (..., 3) of points (..., n)."""
+        n = self.shape[0] * self.shape[1]
+        scales = np.zeros((*point.shape[:-1], len(GROUP_SCALES)))
+        scales[..., self._places] = np.exp(np.clip(point[..., n:], -2 * _FAR, _FAR))
+        return point[..., :n].reshape(*point.shape[:-1], *self.shape), scales
 
-    def by_group(self, point: Floats) -> Floats:
-        """Marginal log-likelihood of each group, shape (n_groups,)."""
-        theta, scales = self.split(point)
-        law = self.law
-        return self.likelihood.evaluate(law.coefficients(theta), scales, offset=law.offset(theta)).by_group
+    def by_group(self, points: Floats) -> Floats:
+        """Marginal log-likelihood of each group at points (n_points, n), shape (n_points, n_groups)."""
+        runs = np.array_split(points, max(1, points.shape[0] * self.likelihood.design.n_trials // _ROOM))
+        found = []
+        for theta, scales in map(self.split, runs):
+            offset = self.law.offset(theta)
+            found.append(
+                self.likelihood.evaluate_points(
+                    self.law.coefficients(theta), scales, offset=offset if offset.size else None
+                )
+            )
+        return np.concatenate(found)
 
     def likelihood_at(self, point: Floats) -> tuple[float, Floats]:
         """Marginal log-likelihood and its gradient."""

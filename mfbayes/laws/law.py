@@ -47,10 +47,10 @@ class Law(Protocol):
         """Shape (n_coefficients, n_coefficients)."""
 
     def coefficients(self, theta: Floats) -> Floats:
-        """What multiplies the features, shape (n_subjects, n_features)."""
+        """What multiplies the features, shape (..., n_subjects, n_features) for theta with leading dims."""
 
     def offset(self, theta: Floats) -> Floats:
-        """What comes on top, shape (n_trials,) or (0,)."""
+        """What comes on top, shape (..., n_trials), or (0,) where nothing does."""
 
     def pull(self, theta: Floats, found: Evaluation) -> Floats:
         """Gradient in theta from those in coefficients and offset, shape of theta."""
@@ -152,12 +152,12 @@ class ArbiterLaw:
 
     def coefficients(self, theta: Floats) -> Floats:
         """The level."""
-        return theta[:, :1]
+        return theta[..., :1]
 
     def offset(self, theta: Floats) -> Floats:
         """Slope times the log-odds of the answers under the mixture."""
         log_odds, _ = self._mix(theta)
-        result: Floats = theta[self.trial_subject, 1] * log_odds
+        result: Floats = theta[..., self.trial_subject, 1] * log_odds
         return result
 
     def pull(self, theta: Floats, found: Evaluation) -> Floats:
@@ -179,8 +179,8 @@ class ArbiterLaw:
 
     def _mix(self, theta: Floats) -> tuple[Floats, Floats]:
         """Log-odds of the answers under the mixture, and their derivative in logit r."""
-        share = expit(theta[self.trial_subject, 2])
-        log_odds, slope = np.zeros(share.size), np.zeros(share.size)
+        share = expit(theta[..., self.trial_subject, 2])
+        log_odds, slope = np.zeros_like(share), np.zeros_like(share)
         for sign, (given_text, given_image) in ((1.0, self.text_answer), (-1.0, self.image_answer)):
             mixed = share * given_image + (1 - share) * given_text + _LEAST_PROBABILITY
             log_odds += sign * np.log(mixed)

@@ -56,7 +56,7 @@ def leave_groups_out(fit: LawFit, *, n_draws: int, rng: np.random.Generator) -> 
         Source of randomness.
     """
     points = fit.draw(n_draws, rng=rng)
-    by_draw = np.array([fit.target.by_group(point) for point in points]).T
+    by_draw = fit.target.by_group(points).T
     # Takes log-likelihoods; the weights are their inverses.
     log_weights, k_hat = array_stats.psislw(by_draw)  # type: ignore[no-untyped-call]
     elpd = logsumexp(log_weights + by_draw, axis=1)
@@ -77,7 +77,7 @@ def _foretell(fit: LawFit, group: int, *, n_draws: int, rng: np.random.Generator
         # A group far from normal can seem to tell more than there is; then only the mode is moved.
         factor = fit.factor
     mode = fit.mode - cho_solve((factor, True), gradient)
-    by_draw = [alone.by_group(point)[0] for point in draw_normal(mode, factor, n_draws, rng=rng)]
+    by_draw = alone.by_group(draw_normal(mode, factor, n_draws, rng=rng))
     return float(logsumexp(by_draw) - np.log(n_draws))
 
 

@@ -78,26 +78,26 @@ def integrate_groups(  # type: ignore[no-untyped-def]
 
 @compiled()
 def integrate_points(  # type: ignore[no-untyped-def]
-    coefficients, features, is_text, cell_subject, cell_start, branch_start, group_start, scales, rho, values
+    coefficients, features, offset, is_text, cell_subject, cell_start, branch_start, group_start, scales, rho, by_group
 ):
-    """Marginal log-likelihood of all groups at many points, without its gradients.
+    """Marginal log-likelihoods of all groups at many points, without their gradients.
 
     Parameters
     ----------
     coefficients : ndarray, shape (n_points, n_subjects, n_features)
+    offset : ndarray, shape (n_points, n_trials) or (n_points, 0)
     scales : ndarray, shape (n_points, 3)
-    values : ndarray, shape (n_points,)
+    by_group : ndarray, shape (n_points, n_groups)
         On return the log-likelihoods.
     """
-    n_groups, nothing = group_start.size - 1, np.empty(0)
-    by_group, gradient, scale_gradient = np.empty(n_groups), np.zeros(coefficients.shape[1:]), np.zeros(3)
-    for i in range(values.size):
+    gradient, scale_gradient, nothing = np.zeros(coefficients.shape[1:]), np.zeros(3), np.empty(0)
+    for i in range(len(by_group)):
         integrate_groups(
             0,
-            n_groups,
+            by_group.shape[1],
             coefficients[i],
             features,
-            nothing,
+            offset[i],
             is_text,
             cell_subject,
             cell_start,
@@ -108,9 +108,8 @@ def integrate_points(  # type: ignore[no-untyped-def]
             gradient,
             nothing,
             scale_gradient,
-            by_group,
+            by_group[i],
         )
-        values[i] = by_group.sum()
 
 
 @compiled()

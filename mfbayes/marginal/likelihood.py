@@ -127,8 +127,8 @@ class MarginalLikelihood:
             by_group=by_group,
         )
 
-    def evaluate_points(self, coefficients: Floats, scales: Floats) -> Floats:
-        """Marginal log-likelihood at many points, shape (n_points,); points are shared out over the cores.
+    def evaluate_points(self, coefficients: Floats, scales: Floats, *, offset: Floats | None = None) -> Floats:
+        """Marginal log-likelihood of every group at many points, which are shared out over the cores.
 
         Parameters
         ----------
@@ -136,19 +136,30 @@ class MarginalLikelihood:
             Coefficients of each subject.
         scales : ndarray, shape (n_points, 3)
             Standard deviations, as `evaluate` takes them.
+        offset : ndarray, shape (n_points, n_trials), optional
+            Added to the linear predictors.
+
+        Returns
+        -------
+        ndarray, shape (n_points, n_groups)
+            NaN where a group's mode is not found.
         """
-        coefficients, scales = (np.ascontiguousarray(each, dtype=np.float64) for each in (coefficients, scales))
-        values = np.empty(len(scales))
+        n_points = len(scales)
+        given = np.empty((n_points, 0)) if offset is None else offset
+        coefficients, scales, given = (
+            np.ascontiguousarray(each, dtype=np.float64) for each in (coefficients, scales, given)
+        )
+        by_group = np.empty((n_points, self.design.group_start.size - 1))
 
         def integrate(share: tuple[int, int]) -> None:
             own = slice(*share)
             groups.integrate_points(
-                coefficients[own], self.features, *self._layout, scales[own], self.start, values[own]
+                coefficients[own], self.features, given[own], *self._layout, scales[own], self.start, by_group[own]
             )
 
-        cuts = np.linspace(0, len(scales), (os.cpu_count() or 1) + 1).astype(int).tolist()
+        cuts = np.linspace(0, n_points, (os.cpu_count() or 1) + 1).astype(int).tolist()
         _map(integrate, list(itertools.pairwise(cuts)))
-        return values
+        return by_group
 
     def settle(
         self, coefficients: Floats, scales: Sequence[float] | Floats, *, offset: Floats = _NOTHING

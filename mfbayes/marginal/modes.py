@@ -82,7 +82,7 @@ class Target:
         coefficients = np.stack([slope * points[:, :n], slope], axis=-1)
         sds = np.exp(log_sds)
         scales = np.array([three_scales(design, own) for own in sds])
-        found = self.likelihood.evaluate_points(coefficients, scales)
+        found = self.likelihood.evaluate_points(coefficients, scales).sum(axis=1)
         relative = sds / np.array([getattr(self.priors, name) for name in design.group_scales])
         values: Floats = found + (log_sds - 0.5 * relative**2).sum(axis=1)
         return values

@@ -95,11 +95,19 @@ class Nodes:
     def log_density(self, points: Floats, *, tail: float) -> Floats:
         """Log density of the mixture of Student's t, up to a constant; from (n_draws, n) to (n_draws,)."""
         size = points.shape[1]
-        by_node = np.empty((self.weights.size, len(points)))
-        for node, (mean, factor) in enumerate(zip(self.conditional.mean, self.conditional.factor, strict=True)):
-            squares = (((points - mean) @ factor) ** 2).sum(axis=1)
-            by_node[node] = np.log(np.diagonal(factor)).sum() - (tail + size) / 2 * np.log1p(squares / tail)
-        density: Floats = logsumexp(by_node + self._log_weights[:, None], axis=0)
+        log_root = np.log(np.diagonal(self.conditional.factor, axis1=1, axis2=2)).sum(axis=1)
+        constant = self._log_weights + log_root
+        # Around a point in the middle, so that nothing cancels in the quadratic forms.
+        middle = self.weights @ self.conditional.mean
+        mean = self.conditional.mean - middle
+        precision = self.conditional.factor @ np.swapaxes(self.conditional.factor, 1, 2)
+        pull = (precision @ mean[..., None])[..., 0]
+        density = np.empty(len(points))
+        for some in _split(len(points), size * (size + 1) // 2):
+            squares = _quadratic_forms(precision, points[some] - middle)
+            squares += (pull * mean).sum(axis=1)[:, None] - 2 * pull @ (points[some] - middle).T
+            by_node = -(tail + size) / 2 * np.log1p(np.maximum(squares, 0.0) / tail)
+            density[some] = logsumexp(by_node + constant[:, None], axis=0)
         return density
 
     def log_prior(self, subjects: Floats) -> Floats:
@@ -127,16 +135,31 @@ class Nodes:
         precision, log_determinant = self._precision
         joint = np.empty((self.weights.size, len(subjects)))
         constant = self._log_weights - self.conditional.evidence - 0.5 * log_determinant
-        # All nodes' quadratic forms in one product of matrices: entries of each, times products of coordinates.
-        first, second = (np.concatenate([index, n + index]) for index in np.triu_indices(n))
-        entries = np.where(first == second, -0.5, -1.0) * precision[:, first, second]
-        for some in np.array_split(np.arange(len(subjects)), max(1, len(subjects) * first.size // _PRODUCTS)):
-            joint[:, some] = constant[:, None] + entries @ (away[some][:, first] * away[some][:, second]).T
+        for some in _split(len(subjects), n * (n + 1)):
+            squares = _quadratic_forms(precision[:, :n, :n], away[some, :n])
+            squares += _quadratic_forms(precision[:, n:, n:], away[some, n:])
+            joint[:, some] = constant[:, None] - 0.5 * squares
         return joint
 
     @cached_property
     def _precision(self) -> tuple[Floats, Floats]:
         return self.population.precision(self.sds)
+
+
+def _split(n_points: int, n_products: int) -> list[Indices]:
+    """Points in runs whose products of coordinates have room."""
+    return np.array_split(np.arange(n_points), max(1, n_points * n_products // _PRODUCTS))
+
+
+def _quadratic_forms(matrices: Floats, points: Floats) -> Floats:
+    """Values x'Ax of symmetric matrices (n_matrices, n, n) and points (n_points, n), shape (n_matrices, n_points).
+
+    In one product of matrices: entries of each, times products of coordinates.
+    """
+    first, second = np.triu_indices(points.shape[1])
+    entries = np.where(first == second, 1.0, 2.0) * matrices[:, first, second]
+    forms: Floats = entries @ (points[:, first] * points[:, second]).T
+    return forms
 
 
 def resample(weights: Floats, n_draws: int, *, rng: np.random.Generator) -> Indices:

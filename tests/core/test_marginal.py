@@ -171,5 +171,10 @@ def test_many_points_are_evaluated_as_one_by_one(n_points: int) -> None:
     likelihood, rng = marginal_likelihood(design), np.random.default_rng(5)
     points = coefficients + 0.3 * rng.standard_normal((n_points, *coefficients.shape))
     scales = np.abs(SCALES * (1 + 0.2 * rng.standard_normal((n_points, 3))))
-    alone = [likelihood.evaluate(*each).value for each in zip(points, scales, strict=True)]
-    np.testing.assert_allclose(likelihood.evaluate_points(points, scales), alone, rtol=1e-12)
+    offset = rng.standard_normal((n_points, design.n_trials))
+    for given in (None, offset):
+        found = likelihood.evaluate_points(points, scales, offset=given)
+        assert found.shape == (n_points, len(design.groups))
+        for i in range(n_points):
+            alone = likelihood.evaluate(points[i], scales[i], offset=np.empty(0) if given is None else given[i])
+            np.testing.assert_allclose(found[i], alone.by_group, rtol=1e-12)
