@@ -36,8 +36,14 @@ def expand_tails(ci_prob: float, n_groups: int, *, n_drawn: int) -> tuple[float,
     n_groups, n_drawn : int
         Groups there are, two or more, and groups drawn for a resample; drawing one less makes the variance right.
     """
-    reach = (n_drawn / (n_groups - 1)) ** 0.5 * t.ppf((1 + ci_prob) / 2, n_groups - 1)
+    reach = expand_reach(ci_prob, n_groups, n_drawn=n_drawn) * norm.ppf((1 + ci_prob) / 2)
     return float(norm.cdf(-reach)), float(norm.cdf(reach))
+
+
+def expand_reach(ci_prob: float, n_groups: int, *, n_drawn: int) -> float:
+    """How many times further than the percentiles an interval reaches that `expand_tails` makes of a normal."""
+    wide = t.ppf((1 + ci_prob) / 2, n_groups - 1) / norm.ppf((1 + ci_prob) / 2)
+    return float((n_drawn / (n_groups - 1)) ** 0.5 * wide)
 
 
 def bound_means(

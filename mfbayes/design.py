@@ -8,6 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mfbayes import names
+from mfbayes.errors import InputError
 from mfbayes.selection import label_groups
 
 type Floats = NDArray[np.float64]
@@ -171,6 +172,9 @@ class Design:
         )
 
 
+MAX_SUBJECTS = 200
+"""More are not compared in one fit: the time for all pairs, and for sampling, would be hours."""
+
 GROUP_SCALES = ("group_sd", "group_model_sd", "group_condition_sd")
 
 
@@ -181,9 +185,19 @@ def lay_out(trials: pd.DataFrame) -> Design:
     ----------
     trials : DataFrame
         Trials of a `mfbayes.selection.Selection`. A subject stays even if all its choices are `other`.
+
+    Raises
+    ------
+    InputError
+        With more than 200 subjects.
     """
     columns = [names.TASK, names.MODEL, *(c for c in (names.CONDITION, names.FAMILY) if c in trials)]
     subjects = trials[[names.SUBJECT, *columns]].drop_duplicates(names.SUBJECT).sort_values(columns)
+    if len(subjects) > MAX_SUBJECTS:
+        raise InputError(
+            f"Expected at most {MAX_SUBJECTS} models (times tasks and conditions) in one fit, got {len(subjects):,}. "
+            "Fit them in parts, such as a task or a family at a time."
+        )
     labels = {name: tuple(subjects[name].astype(str)) if name in subjects else ("",) * len(subjects) for name in _PARTS}
     fitted = np.flatnonzero((trials[names.CHOICE] != names.OTHER).to_numpy())
     group_codes, group_labels = pd.factorize(label_groups(trials).iloc[fitted], sort=True)

@@ -1,14 +1,15 @@
 """Finished estimates: everything that trials and their fit give, planted under `/estimates`."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
 from mfbayes import names
-from mfbayes.design import Design
-from mfbayes.errors import InputError
+from mfbayes.design import MAX_SUBJECTS, Design
+from mfbayes.errors import ConvergenceError, InputError
 from mfbayes.estimates.balance import density_of_balance_points, describe_balance_points
 from mfbayes.estimates.comparisons import compare_pairs, judge_equivalence, rank_models
 from mfbayes.estimates.conditions import shift_of_conditions
@@ -18,12 +19,11 @@ from mfbayes.estimates.draws import labelled_posterior
 from mfbayes.estimates.halves import split_by_total_entropy
 from mfbayes.estimates.responses import bin_responses, count_uncertainty, draw_curves
 from mfbayes.estimates.sensitivity import estimate_sensitivity
-from mfbayes.laws.catalogue import MAX_SUBJECTS, MAX_TRIALS
+from mfbayes.laws import catalogue as laws
 from mfbayes.laws.comparison import compare_laws
 from mfbayes.laws.curves import law_curves
 from mfbayes.laws.monotonicity import judge_monotonicity
 from mfbayes.laws.plane import map_plane
-from mfbayes.marginal import fast
 from mfbayes.outcomes import NO_SIGN, NOT_IGNORABLE, UNCLEAR, fit_three_outcomes, has_enough_others
 from mfbayes.priors import Priors
 from mfbayes.selection import Selection
@@ -86,36 +86,39 @@ def add_checks(
     ci_prob, seed = float(tree.attrs["ci_prob"]), int(tree.attrs["seed"])
     chosen, index = selection.trials, selection.index
     notes = []
-    if design.n_trials <= MAX_TRIALS and design.n_subjects <= MAX_SUBJECTS and len(design.groups) > 1:
-        plant(
-            tree,
-            {
-                "laws": compare_laws(chosen, seed=seed, index=index, priors=priors),
-                "law_curves": law_curves(chosen, seed=seed, ci_prob=ci_prob, index=index, priors=priors),
-                "monotone": judge_monotonicity(chosen, seed=seed, index=index, priors=priors),
-                "plane": map_plane(chosen, seed=seed, ci_prob=ci_prob, index=index, priors=priors),
-            },
-        )
+
+    def attempt(label: str, estimate: Callable[[], xr.Dataset | None], name: str) -> None:
+        # The fit stands without its checks: one that has no answer for these trials must not take it along.
+        try:
+            plant(tree, {name: estimate()})
+        except ConvergenceError as error:
+            notes.append(f"{label} could not be told: {error}")
+
+    of_law: dict[str, Any] = {"seed": seed, "index": index, "priors": priors}
+    if design.n_trials <= laws.MAX_TRIALS and design.n_subjects <= laws.MAX_SUBJECTS and len(design.groups) > 1:
+        attempt("Which law is best", lambda: compare_laws(chosen, **of_law), "laws")
+        attempt("Curves of other laws", lambda: law_curves(chosen, ci_prob=ci_prob, **of_law), "law_curves")
+        attempt("Whether P(text) falls all along", lambda: judge_monotonicity(chosen, **of_law), "monotone")
+        attempt("P(text) over both uncertainties", lambda: map_plane(chosen, ci_prob=ci_prob, **of_law), "plane")
     else:
         notes.append(
-            f"The law in dH was not compared with others: that takes two groups or more, and at most {MAX_TRIALS:,} "
-            f"trials and {MAX_SUBJECTS} models (times tasks and conditions)."
+            f"The law in dH was not compared with others: that takes two groups or more, and at most "
+            f"{laws.MAX_TRIALS:,} trials and {laws.MAX_SUBJECTS} models (times tasks and conditions)."
         )
     # Halves double the subjects.
-    if design.n_trials <= MAX_TRIALS and 2 * design.n_subjects <= fast.MAX_SUBJECTS:
-        plant(
-            tree,
-            {
-                "halves": split_by_total_entropy(tree, seed=seed, priors=priors),
-                "sensitivity": estimate_sensitivity(
-                    trials, subset=selection.subset, index=index, ci_prob=ci_prob, seed=seed, priors=priors
-                ),
-            },
+    if design.n_trials <= laws.MAX_TRIALS and 2 * design.n_subjects <= MAX_SUBJECTS:
+        attempt("Halves by total entropy", lambda: split_by_total_entropy(tree, seed=seed, priors=priors), "halves")
+        attempt(
+            "Other choices",
+            lambda: estimate_sensitivity(
+                trials, subset=selection.subset, index=index, ci_prob=ci_prob, seed=seed, priors=priors
+            ),
+            "sensitivity",
         )
     else:
         notes.append(
-            f"Halves by total entropy and other choices were not compared: that is for at most {MAX_TRIALS:,} trials "
-            f"and {fast.MAX_SUBJECTS // 2} models (times tasks and conditions)."
+            f"Halves by total entropy and other choices were not compared: that is for at most "
+            f"{laws.MAX_TRIALS:,} trials and {MAX_SUBJECTS // 2} models (times tasks and conditions)."
         )
     return notes
 

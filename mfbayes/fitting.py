@@ -224,7 +224,7 @@ def _draw(design: Design, *, method: str, lapse: bool, priors: Priors | None, se
         return fast.approximate(design, priors=priors, seed=seed)
     from mfbayes.sampling import sample
 
-    build, attempts = _choose_model(method, lapse=lapse)
+    build, attempts = _choose_model(design, method=method, lapse=lapse)
     spreads = [f"{name}{level}_sd" for name in ("balance_point", "log_slope") for level in _infixes(design)]
     gate = ["balance_point", "slope", "balance_point_mean", "log_slope_mean", *spreads, *design.group_scales]
     gate += ["lapse"] * lapse
@@ -239,14 +239,15 @@ def _draw(design: Design, *, method: str, lapse: bool, priors: Priors | None, se
     )
 
 
-def _choose_model(method: str, *, lapse: bool) -> "tuple[Callable[..., Any], Sequence[Effort]]":
+def _choose_model(design: Design, *, method: str, lapse: bool) -> "tuple[Callable[..., Any], Sequence[Effort]]":
     """How the model of a sampled tier is built and how hard it is tried; PyMC is loaded for explicit graphs only."""
     from mfbayes import sampling
 
     if method == names.NUTS:
         from mfbayes.marginal.posterior import compile_posterior
 
-        return compile_posterior, sampling.MARGINAL_ATTEMPTS
+        many = design.n_subjects > sampling.MANY_SUBJECTS
+        return compile_posterior, sampling.MANY_ATTEMPTS if many else sampling.MARGINAL_ATTEMPTS
     if lapse:
         from mfbayes.lapses import lapsing_model
 

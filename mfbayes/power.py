@@ -16,9 +16,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mfbayes._version import __version__
-from mfbayes.design import lay_out
+from mfbayes.design import MAX_SUBJECTS, lay_out
 from mfbayes.errors import InputError
-from mfbayes.marginal.fast import MAX_SUBJECTS, approximate
+from mfbayes.marginal.fast import approximate
 from mfbayes.selection import select_trials
 from mfbayes.simulation import Scenario, simulate_trials
 from mfbayes.storage import hash_content, read_json, write_json

@@ -38,6 +38,12 @@ MARGINAL_ATTEMPTS = (
     Effort(tune=1000, draws=1000, target_accept=0.95, adaptation="low_rank"),
     Effort(tune=2000, draws=2000, target_accept=0.99),
 )
+MANY_SUBJECTS = 40
+"""With more, learning directions takes far longer than it saves."""
+MANY_ATTEMPTS = (
+    Effort(tune=600, draws=1500, target_accept=0.8),
+    Effort(tune=1500, draws=3000, target_accept=0.9),
+)
 ATTEMPTS = (
     Effort(tune=400, draws=500, target_accept=0.9),
     Effort(tune=1000, draws=1000, target_accept=0.95),

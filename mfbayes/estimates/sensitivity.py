@@ -123,7 +123,7 @@ def _list_analyses(trials: pd.DataFrame, main: Selection, *, subset: str) -> Ite
     for another in names.INDICES:
         if another != main.index and has_index(trials, another):
             found = _try_to_select(trials, subset=subset, index=another)
-            if found is not None:
+            if found is not None and np.ptp(found.trials[names.DH]) > 0:
                 yield _Analysis(f"index: {another}", found.trials)
 
 

@@ -42,9 +42,10 @@ def estimate_free_slope(dH: ArrayLike, is_text: ArrayLike, group: ArrayLike, *, 
     """Logistic slope of P(text) in dH, of either sign, with a cluster-robust interval.
 
     Intercept and slope have N(0, 5) priors, which only matter where text and image choices separate
-    perfectly. The interval treats the trials of a group as one cluster, corrects for a small number
-    of them (CR1) and takes its quantile from Student's t with n_groups - 1 degrees of freedom. It is
-    NaN with a single group and where every trial follows the same side: neither can tell.
+    perfectly or dH hardly varies. The interval treats the trials of a group as one cluster, corrects for a small
+    number of them (CR1), adds what the priors' pull may be wrong by and takes its quantile from Student's t with
+    n_groups - 1 degrees of freedom. It is NaN with a single group, where dH is constant and where every trial follows
+    the same side: none of these can tell.
 
     Parameters
     ----------
@@ -74,13 +75,14 @@ def estimate_free_slope(dH: ArrayLike, is_text: ArrayLike, group: ArrayLike, *, 
     p = expit(design @ beta)
     codes, index = np.unique(np.asarray(group), return_inverse=True)
     n_groups, n_trials = codes.size, hits.size
-    if n_groups < 2 or hits.min() == hits.max():
+    if n_groups < 2 or hits.min() == hits.max() or np.ptp(design[:, 1]) == 0:
         return FreeSlope(float(beta[1]), np.nan, np.nan)
     scores = np.zeros((n_groups, 2))
     np.add.at(scores, index, design * (hits - p)[:, None])
     bread = np.linalg.inv(_information(design, p) + penalty)
     correction = n_groups / (n_groups - 1) * (n_trials - 1) / max(n_trials - 2, 1)
-    variance = float((bread @ (scores.T @ scores) @ bread)[1, 1]) * correction
+    # The pull's variance is that of the coefficients a priori: where trials say nothing, the interval is the prior's.
+    variance = float((bread @ (correction * scores.T @ scores + penalty) @ bread)[1, 1])
     reach = float(student.ppf((1 + ci_prob) / 2, n_groups - 1)) * variance**0.5
     return FreeSlope(float(beta[1]), float(beta[1]) - reach, float(beta[1]) + reach)
 

@@ -5,7 +5,7 @@ replaced by its quadratic at the mode. What stands above the subjects (their com
 standard deviations of every level) then has a closed-form density, which is integrated by importance
 sampling from quasi-random points rather than maximised: at its mode the spread between subjects can
 be zero, and every interval too narrow. What the quadratic misses is put back: along each parameter's own
-line (`skewness`), and up to 40,000 trials by the marginal likelihood itself (`importance`). Where two modes are
+line (`skewness`), and by the marginal likelihood itself where that is affordable (`importance`). Where two modes are
 found (`modes`), both are drawn around.
 
 References
@@ -24,7 +24,7 @@ from threadpoolctl import threadpool_limits
 from mfbayes import names
 from mfbayes.convergence import CHAINS, Sample
 from mfbayes.design import Design
-from mfbayes.errors import ConvergenceError, InputError
+from mfbayes.errors import ConvergenceError
 from mfbayes.marginal.importance import TAIL, Weighing, count_affordable, weigh
 from mfbayes.marginal.modes import FAR, Mode, find_modes
 from mfbayes.marginal.population import populate
@@ -35,7 +35,6 @@ from mfbayes.priors import Priors
 type Floats = NDArray[np.float64]
 type Indices = NDArray[np.int64]
 
-MAX_SUBJECTS = 200
 _MIN_NODE_SHARE = 0.05
 _NEGLIGIBLE = 10.0  # nats below the heaviest mode
 
@@ -61,16 +60,9 @@ def approximate(design: Design, *, priors: Priors | None = None, seed: int = 0, 
 
     Raises
     ------
-    InputError
-        With more than 200 subjects, for whose curvature this tier is not made.
     ConvergenceError
         Where the likelihood has no mode with a finite curvature.
     """
-    if design.n_subjects > MAX_SUBJECTS:
-        raise InputError(
-            f"Expected at most {MAX_SUBJECTS} models (times tasks and conditions) for method 'fast', "
-            f"got {design.n_subjects}. Use method 'nuts'."
-        )
     scales = priors or Priors()
     population = populate(design, scales)
     rng = np.random.default_rng(seed)
@@ -153,7 +145,8 @@ def _draw_weighed(
         None where draws cannot be weighed; the others are empty then.
     """
     nothing = np.empty((0, 0)), np.empty(0, dtype=np.int64), None
-    n_weighed = count_affordable(total, peaks[0].mode.target.likelihood.design.n_trials)
+    design = peaks[0].mode.target.likelihood.design
+    n_weighed = count_affordable(total, design.n_trials, len(design.groups))
     if not n_weighed:
         return nothing
     all_points, all_ratios = [], []

@@ -21,13 +21,16 @@ from mfbayes.marginal.spreads import resample
 type Floats = NDArray[np.float64]
 type Indices = NDArray[np.int64]
 
+_LEAST_POSSIBLE = 250
+
 TAIL = 8.0
 """Degrees of freedom of the draws to be weighed: tails heavier than those of the truth."""
 
 MAX_K_HAT = 1.0
 """Weights with a heavier tail than this have no mean, and are not used."""
 
-_LEAST_DRAWS, _MOST_WORK = 500, 2e7
+_LEAST_DRAWS = 2000
+_MOST_WORK, _MOST_WORK_FEW, _FEW_GROUPS = 4e7, 2e8, 100
 
 
 class Weighing(NamedTuple):
@@ -48,9 +51,13 @@ class Weighing(NamedTuple):
     k_hat: float
 
 
-def count_affordable(n_draws: int, n_trials: int) -> int:
-    """Draws to be weighed, each of which takes a look at every trial; zero where too few could be."""
-    affordable = min(n_draws, int(_MOST_WORK / max(n_trials, 1)))
+def count_affordable(n_draws: int, n_trials: int, n_groups: int) -> int:
+    """Draws to be weighed, each of which takes a look at every trial; zero where too few could be.
+
+    Up to 100 groups more work is worth it, for the fewer the groups, the further from normal is the posterior.
+    """
+    work = _MOST_WORK_FEW if n_groups <= _FEW_GROUPS else _MOST_WORK
+    affordable = min(n_draws, int(work / max(n_trials, 1)))
     return affordable if affordable >= min(n_draws, _LEAST_DRAWS) else 0
 
 
@@ -71,7 +78,7 @@ def weigh(log_ratios: Floats, n_draws: int, *, rng: np.random.Generator) -> Weig
     """
     # A draw that cannot be has no weight and no part in the tail.
     possible = np.flatnonzero(np.isfinite(log_ratios))
-    if possible.size < _LEAST_DRAWS / 2:
+    if possible.size < _LEAST_POSSIBLE:
         return None
     # Takes minus the logarithms.
     log_weights, k_hat = array_stats.psislw(-log_ratios[possible])  # type: ignore[no-untyped-call]

@@ -2,13 +2,17 @@
 
 import numpy as np
 import pytest
-from scipy.stats import norm, t
+from scipy.stats import multivariate_t, norm, t
 
 from mfbayes.calibration.studies import Study, simulate_study
 from mfbayes.design import Design
 from mfbayes.marginal.fast import approximate
 from mfbayes.marginal.importance import count_affordable, weigh
+from mfbayes.marginal.modes import find_modes
+from mfbayes.marginal.population import populate
 from mfbayes.marginal.skewness import reshape
+from mfbayes.marginal.spreads import integrate
+from mfbayes.priors import Priors
 
 
 def test_draws_that_are_too_narrow_become_as_wide_as_the_truth() -> None:
@@ -42,11 +46,14 @@ def test_weights_without_a_mean_are_refused() -> None:
 
 
 def test_as_many_draws_are_weighed_as_is_affordable() -> None:
-    assert count_affordable(4000, 2000) == 4000
-    assert count_affordable(4000, 10_000) == 2000
-    assert count_affordable(4000, 40_000) == 500
-    assert count_affordable(4000, 60_000) == 0
-    assert count_affordable(200, 60_000) == 200
+    """Of 4,000: all, half, or none; more where groups are few, for there it matters."""
+    assert count_affordable(4000, 2000, 400) == 4000
+    assert count_affordable(4000, 20_000, 400) == 2000
+    assert count_affordable(4000, 30_000, 400) == 0
+    assert count_affordable(4000, 50_000, 40) == 4000
+    assert count_affordable(4000, 100_000, 40) == 2000
+    assert count_affordable(4000, 110_000, 40) == 0
+    assert count_affordable(200, 60_000, 400) == 200
 
 
 def test_bent_draws_say_how_much_they_were_stretched() -> None:
@@ -90,3 +97,20 @@ def test_few_groups_have_intervals_as_wide_as_sampled_ones(few_groups: Design) -
     assert drawn.convergence.attrs["weighed"]
     sds = drawn.posterior["balance_point"].std(("chain", "draw")).to_numpy()
     assert abs(np.log(sds / sampled).mean()) < 0.12
+
+
+def test_the_density_of_a_mixture_is_that_of_its_parts() -> None:
+    """Student's t of every node, weighed, from scipy; up to one constant."""
+    design, _ = simulate_study(
+        Study(n_groups=12, group_sd=0.8, group_model_sd=0.5, n_models=3, tilt=0.0), rng=np.random.default_rng(9)
+    )
+    population = populate(design, Priors())
+    [mode] = find_modes(design, population, Priors())
+    nodes = integrate(population, mode.quadratic, rng=np.random.default_rng(10))
+    points = nodes.draw(50, tail=8.0, rng=np.random.default_rng(11))
+    density = np.zeros(50)
+    for weight, mean, factor in zip(nodes.weights, nodes.conditional.mean, nodes.conditional.factor, strict=True):
+        shape = np.linalg.inv(factor @ factor.T)
+        density += weight * multivariate_t(loc=mean, shape=(shape + shape.T) / 2, df=8.0).pdf(points)
+    away = nodes.log_density(points, tail=8.0) - np.log(density)
+    np.testing.assert_allclose(away, away[0], atol=1e-7)

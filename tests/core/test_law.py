@@ -55,3 +55,18 @@ def test_perfect_separation_one_side_and_one_group_stay_finite() -> None:
     assert np.isnan(alone.lower)
     assert alone.law == "unknown"
     assert estimate_free_slope([], [], []).law == "unknown"
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.01, 0.1])
+def test_a_slope_that_trials_cannot_tell_is_not_told(spread: float) -> None:
+    """P(text) = .2 whatever dH, which hardly varies around .6: at most 2.5 % may seem to fall, 7 % by chance of 200."""
+    told = []
+    for seed in range(200):
+        rng = np.random.default_rng([9, seed])
+        group = np.repeat(np.arange(30), 10)
+        dH = 0.6 + spread * rng.standard_normal(group.size)
+        told.append(estimate_free_slope(dH, (rng.random(group.size) < 0.2).astype(float), group).law)
+    assert told.count("falls") <= 14
+    assert told.count("rises") <= 14
+    if not spread:
+        assert set(told) == {"unknown"}

@@ -95,6 +95,8 @@ def test_analyses_that_trials_do_not_allow_are_left_out(trials: pd.DataFrame) ->
     assert estimate_sensitivity(exact)["analysis"].to_numpy().tolist() == [
         *("main", "all items", "index: max-probability"),
     ]
+    level = {"least_confidence_text": 0.2, "least_confidence_image": 0.3}
+    assert "index: max-probability" not in estimate_sensitivity(exact.assign(**level))["analysis"].to_numpy()
 
 
 def test_subject_that_an_analysis_lacks_is_absent_there(trials: pd.DataFrame) -> None:

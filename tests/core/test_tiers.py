@@ -96,8 +96,44 @@ def test_what_cannot_be_fitted_is_refused_with_a_reason(trials: pd.DataFrame) ->
         mfbayes.fit(trials, zone=3)
     many = trials.assign(model=trials["model"] + trials["group"] + trials["d_text"].astype(str))
     crowd = pd.concat([many.assign(model=many["model"] + str(i)) for i in range(3)])
-    with pytest.raises(InputError, match=r"at most 200 models.*got 810.*nuts"):
-        mfbayes.fit(crowd, method="fast")
+    for method in ("fast", "nuts"):
+        with pytest.raises(InputError, match=r"at most 200 models.*got 810.*in parts"):
+            mfbayes.fit(crowd, method=method)
+
+
+def test_choices_that_are_nearly_certain_are_fitted_with_all_checks(simulate: Callable[..., pd.DataFrame]) -> None:
+    """dH at its bounds only, steep slopes: the tilt of the groups' spreads once ran away from any mode."""
+    base = simulate(seed=13, balance_points={"a": -0.3, "b": 0.0, "c": 0.3}, n_groups=30, n_images=5, n_texts=2)
+    rng = np.random.default_rng(14)
+    dH = rng.choice([-2.0, 2.0], len(base))
+    b, slope = base["model"].map({"a": -0.3, "b": 0.0, "c": 0.3}).to_numpy(), 2.5
+    level = rng.normal(0, 0.6, 30)[base["group"].str[1:].astype(int)]
+    text = rng.random(len(base)) < 1 / (1 + np.exp(-(slope * (b - dH) + level)))
+    trials = base.assign(H_text=1 + dH / 2, H_image=1 - dH / 2, choice=np.where(text, "text", "image"))
+    fits = {method: mfbayes.fit(trials, seed=2, method=method, checks=method == "nuts") for method in ("nuts", "fast")}
+    for name, fitted in fits.items():
+        assert fitted.attrs["status"] == "ok", name
+    exact, quick = (fits[name]["posterior"].to_dataset() for name in ("nuts", "fast"))
+    over = ("chain", "draw")
+    for name in ("balance_point", "slope"):
+        away = np.abs(exact[name].median(over) - quick[name].median(over)) / exact[name].std(over)
+        assert (away < 0.35).all(), name
+        np.testing.assert_allclose(quick[name].std(over), exact[name].std(over), rtol=0.4)
+    assert "sensitivity" in fits["nuts"]["estimates"].children
+
+
+def test_a_check_without_an_answer_leaves_the_fit_as_it_is(
+    trials: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ConvergenceError("no mode")
+
+    monkeypatch.setattr("mfbayes.finishing.split_by_total_entropy", fail)
+    fitted = mfbayes.fit(trials, method="fast")
+    assert fitted.attrs["status"] == "ok"
+    assert "halves" not in fitted["estimates"].children
+    assert {"laws", "monotone", "plane", "sensitivity"} <= set(fitted["estimates"].children)
+    assert "Halves by total entropy could not be told: no mode" in fitted.attrs["notes"]
 
 
 @pytest.mark.parametrize("method", ["nuts", "fast"])
