@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from mfbayes._version import __version__
-from mfbayes.cli import collect, fit, generate, imports, models, pool, report, simulate
+from mfbayes.cli import collect, fit, generate, imports, models, pool, predict, report, simulate
 from mfbayes.errors import MfbayesError
 
 UNEXPECTED = 1
@@ -31,6 +31,7 @@ app = typer.Typer(
 )
 app.command("fit")(fit.command)
 app.command("report")(report.command)
+app.command("predict")(predict.command)
 app.command("collect")(collect.command)
 app.add_typer(generate.app, name="generate")
 app.add_typer(imports.app, name="import")

@@ -1,6 +1,9 @@
 """Predictions: P(text) of a conflict that was not in the data."""
 
+from pathlib import Path
+
 import numpy as np
+import pandas as pd
 import xarray as xr
 from numpy.polynomial.hermite_e import hermegauss
 from numpy.typing import ArrayLike
@@ -17,7 +20,10 @@ from mfbayes.estimates.draws import (
     thin,
     total_spread,
 )
+from mfbayes.indices import COLUMNS
+from mfbayes.tables import read_table
 from mfbayes.uncertainty import relative_uncertainty
+from mfbayes.values import read_numbers
 
 _DRAWS = 2000
 _NODES, _WEIGHTS = hermegauss(21)
@@ -105,3 +111,54 @@ def predict(
         },
         attrs={"ci_prob": ci_prob},
     )
+
+
+def read_conflicts(path: str | Path, *, index: str = names.ENTROPY) -> pd.DataFrame:
+    """Read new conflicts: a row each, with the two uncertainties of the index that was fitted; more columns are kept.
+
+    Raises
+    ------
+    InputError
+        Where the file is no table, or a column or a number is missing.
+    """
+    columns = COLUMNS[index]
+    table, place = read_table(Path(path), as_text=frozenset())
+    missing = [column for column in columns if column not in table]
+    if missing:
+        raise InputError(
+            f"Expected the columns {' and '.join(columns)} in {path}, for the fit's dH is made of them; "
+            f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing."
+        )
+    if not len(table):
+        raise InputError(f"The file {path} has no rows. Expected one for each new conflict.")
+    numbers = {column: read_numbers(table[column], place, expected="a finite number >= 0") for column in columns}
+    both = np.flatnonzero((numbers[columns[0]] + numbers[columns[1]]).to_numpy() == 0)
+    if both.size:
+        raise InputError(f"{columns[0]} and {columns[1]} are both 0 in {place(int(both[0]))}: dH does not exist there.")
+    return table.assign(**numbers)
+
+
+def predict_table(tree: xr.DataTree, conflicts: pd.DataFrame) -> pd.DataFrame:
+    """P(text) of every subject in every new conflict, a row each, with whatever else the conflicts' table has.
+
+    Parameters
+    ----------
+    tree : DataTree
+        A fit.
+    conflicts : DataFrame
+        As `read_conflicts` returns it.
+
+    Returns
+    -------
+    DataFrame
+        `row` (from 1), the columns of the conflicts, `dH`, the subject's labels, and the numbers of `predict`.
+    """
+    of_text, of_image = COLUMNS[str(tree.attrs["index"])]
+    found = predict(tree, H_text=conflicts[of_text].to_numpy(), H_image=conflicts[of_image].to_numpy())
+    table = found.drop_vars([names.H_TEXT, names.H_IMAGE]).to_dataframe().reset_index()
+    own = conflicts.drop(columns=[column for column in conflicts if column in table])
+    rows = own.iloc[table["prediction"].to_numpy()].reset_index(drop=True)
+    measured = [str(name) for name in found.data_vars]
+    labels = table.drop(columns=["prediction", *measured]).assign(ci_prob=found.attrs["ci_prob"])
+    row = (table["prediction"] + 1).rename("row")
+    return pd.concat([row, rows, labels, table[measured]], axis="columns")

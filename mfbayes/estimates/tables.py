@@ -12,9 +12,7 @@ from mfbayes.estimates.draws import name_subjects
 from mfbayes.storage import make_folder, write_text
 
 # Draws and curves for figures; they have no use as tables.
-_NOT_TABLES = frozenset(
-    {"balance_density", "curves", "law_curves", "plane", "layer_map", "dH_histogram", "case_study", "case_image"}
-)
+_NOT_TABLES = frozenset({"balance_density", "law_curves", "layer_map", "dH_histogram", "case_study", "case_image"})
 
 
 # Attributes that a table cannot be read without.
@@ -73,6 +71,9 @@ def list_tables(tree: xr.DataTree) -> Iterator[tuple[str, xr.Dataset]]:
     estimates = tree["estimates"].children
     for name, node in estimates.items():
         estimate = node.to_dataset(inherit=False)
+        if name == "plane":
+            # The map is a picture; the curve on it is an estimate.
+            name, estimate = "balance_curve", estimate.drop_dims("H_image_point")
         if name in _NOT_TABLES or not estimate.data_vars:
             continue
         if names.SUBJECT in estimate.dims and "balance_points" in estimates:

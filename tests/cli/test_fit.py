@@ -86,6 +86,42 @@ def test_balance_points_are_recovered_and_complete(finished: Path) -> None:
     assert estimated["arbiter"]["upper"] < estimated["reader"]["lower"]
 
 
+def test_new_conflicts_are_predicted_from_the_run(finished: Path, tmp_path: Path, run: Run) -> None:
+    (tmp_path / "new.csv").write_text("name,H_text,H_image,dH\na,0.2,1.0,kept away\nb,1.0,0.5,\n")
+    done = run("predict", finished / "run", "--conflicts", tmp_path / "new.csv", "--out", tmp_path / "p.csv")
+    assert done.code == 0, done.err
+    table = pd.read_csv(tmp_path / "p.csv")
+    assert list(table["row"]) == [1, 2] * 3
+    assert list(table["name"]) == ["a", "b"] * 3
+    np.testing.assert_allclose(table["dH"], [2 * (0.2 - 1.0) / 1.2, 2 * (1.0 - 0.5) / 1.5] * 3)
+    mean = table.pivot_table(index="model", columns="name", values="mean")
+    assert (mean["a"] > mean["b"]).all()
+    assert list(mean.sort_values("a").index) == ["viewer", "arbiter", "reader"]
+    inside = table[["lower", "mean", "upper"]].to_numpy()
+    assert (np.diff(inside, axis=1) > 0).all()
+    assert (table["new_group_lower"] < table["lower"]).all()
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("H_text\n1\n", "H_image is missing"),
+        ("H_text,H_image\n", "no rows"),
+        ("H_text,H_image\n1,-1\n", "line 2"),
+        ("H_text,H_image\n1,1\n0,0\n", "both 0 in line 3"),
+    ],
+)
+def test_conflicts_that_cannot_be_predicted_are_refused(
+    finished: Path, tmp_path: Path, run: Run, text: str, told: str
+) -> None:
+    (tmp_path / "new.csv").write_text(text)
+    done = run("predict", finished / "run", "--conflicts", tmp_path / "new.csv", "--out", tmp_path / "p.csv")
+    assert done.code == 2
+    assert told in done.err
+    assert not (tmp_path / "p.csv").exists()
+    assert run("predict", tmp_path, "--conflicts", tmp_path / "new.csv").code == 2
+
+
 def test_the_folder_holds_what_the_readme_says(finished: Path) -> None:
     run = finished / "run"
     assert {file.name for file in run.iterdir()} == {
