@@ -10,6 +10,7 @@ import xarray as xr
 from mfbayes import names
 from mfbayes.errors import InputError
 from mfbayes.reports.lettering import without_shared
+from mfbayes.reports.measures import Measure, measure_of
 from mfbayes.reports.palette import look
 
 type Reading = Literal["text", "image", "even", "unclear", "none"]
@@ -19,13 +20,6 @@ ZONE = 0.1
 
 REACH = 0.5
 """Half-width in dH of the ambiguous region where the estimates name none."""
-
-INDEX_WORDS = {
-    names.MARGIN: "margin",
-    names.MAX_PROBABILITY: "maximum probability",
-    names.NLL: "negative log-likelihood",
-}
-"""Indices of uncertainty other than entropy, in words."""
 
 
 @dataclass(frozen=True)
@@ -127,14 +121,14 @@ class Evidence:
         return REACH if table is None else float(table.attrs.get("ambiguous_reach", REACH))
 
     @property
-    def index(self) -> str:
-        """The index of uncertainty in words; empty for entropy."""
-        return INDEX_WORDS.get(str(self.attributes.get("index", names.ENTROPY)), "")
+    def measure(self) -> Measure:
+        """The index of uncertainty that dH is made of."""
+        return measure_of(str(self.attributes.get("index", names.ENTROPY)))
 
     @property
     def uncertainty(self) -> str:
         """The label of an axis of dH."""
-        return "relative uncertainty dH" + (f" (by {self.index})" if self.index else "")
+        return "relative uncertainty dH" + (f" (by {self.measure.word})" if self.measure.word else "")
 
     def short(self, key: str) -> str:
         """A subject's name in running text, with its task where there are several."""
