@@ -68,6 +68,11 @@ def split_by_dims(estimate: xr.Dataset) -> dict[str, xr.Dataset]:
     return parts
 
 
+def name_index(tree: xr.DataTree) -> str:
+    """The index of uncertainty that a fit's dH is made of."""
+    return str(tree.attrs.get("index", names.ENTROPY))
+
+
 def list_tables(tree: xr.DataTree) -> Iterator[tuple[str, xr.Dataset]]:
     """Estimates of a fit that are tables, by the names of their files; subjects with their model, task and so on."""
     estimates = tree["estimates"].children
@@ -75,6 +80,8 @@ def list_tables(tree: xr.DataTree) -> Iterator[tuple[str, xr.Dataset]]:
         estimate = node.to_dataset(inherit=False)
         if name in _NOT_TABLES or not estimate.data_vars:
             continue
+        if name == "balance_points":
+            estimate = estimate.assign(index=name_index(tree))
         if names.SUBJECT in estimate.dims and "balance_points" in estimates:
             labels = name_subjects(estimates["balance_points"].to_dataset(), estimate[names.SUBJECT].to_numpy())
             estimate = estimate.assign_coords({name: at for name, at in labels.items() if name not in estimate.coords})

@@ -17,7 +17,20 @@ import xarray as xr
 type Run = Callable[..., Any]
 
 COLUMNS = [
-    *("model", "task", "condition", "family", "mean", "median", "sd", "lower", "upper", "ci_prob", "intercept_mean"),
+    *(
+        "model",
+        "task",
+        "condition",
+        "family",
+        "mean",
+        "median",
+        "sd",
+        "lower",
+        "upper",
+        "ci_prob",
+        "index",
+        "intercept_mean",
+    ),
     *(
         "slope_mean",
         "slope_lower",

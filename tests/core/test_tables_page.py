@@ -30,7 +30,7 @@ from tests.tables_page import COMMON, check_folder, find_faults, find_own_faults
 
 STATUSES = ("one-sided", "not-converged", "outside", "ok")
 WORDS: Mapping[str, Mapping[str, Sequence[str]]] = {
-    "balance_points.csv": {"status": STATUSES, "law": ("falls", "rises", "unclear", "unknown")},
+    "balance_points.csv": {"index": names.INDICES, "status": STATUSES, "law": ("falls", "rises", "unclear", "unknown")},
     "estimates/entropy_by_tier.csv": {"modality": (names.TEXT, names.IMAGE)},
     "estimates/condition_shifts.csv": {"model": (MEAN_OF_MODELS,)},
     "estimates/laws.csv": {"law": catalogue.LAWS, "dH_suffices": ("yes", "no", "unclear")},
