@@ -263,6 +263,7 @@ def _fit(
     trials: "pd.DataFrame", settings: Settings, traces: "Mapping[str, xr.Dataset]", dataset: Path
 ) -> "xr.DataTree":
     from mfbayes.cli.cases import add_case_study
+    from mfbayes.estimates.letters import add_letters
     from mfbayes.fitting import fit
     from mfbayes.vacillation.estimates import add_trace_estimates
 
@@ -282,6 +283,7 @@ def _fit(
         outcomes=settings.outcomes,
         progress=True,
     )
+    add_letters(tree, trials)
     if traces:
         add_trace_estimates(tree, trials, traces)
         add_case_study(tree, trials, traces, dataset)

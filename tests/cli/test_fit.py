@@ -235,3 +235,22 @@ def test_a_full_disk_leaves_the_old_run(finished: Path, tmp_path: Path, command:
     assert "Traceback" not in done.stderr
     assert not (folder / "fresh" / "fit.nc").exists()
     assert {file.name: file.read_bytes() for file in (folder / "run").rglob("*.*") if file.is_file()} == before
+
+
+def test_letters_asked_in_both_orders_are_reported(tmp_path: Path, run: Run) -> None:
+    trials = simulate_trials(7)
+    trials["position_bias_both"] = np.where(trials["model"] == "reader", 0.75, 0.25)
+    trials = trials.assign(position_bias_text_only=-0.5, position_bias_image_only=0.0, orders_agree=True)
+    trials.to_csv(tmp_path / "trials.csv", index=False)
+    options = ("--method", "fast", "--no-checks", "--index", "entropy")
+    assert run("fit", "--trials", tmp_path / "trials.csv", "--out", tmp_path / "run", *options).code == 0
+    table = pd.read_csv(tmp_path / "run" / "estimates" / "letters.csv").set_index(["model", "modality"])
+    assert table["position_bias"].loc[[("reader", "both"), ("viewer", "both"), ("viewer", "text")]].tolist() == [
+        0.75,
+        0.25,
+        -0.5,
+    ]
+    assert (table["orders_agree"] == 1).all()
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert "Letters in both orders" in page
+    assert "0.75 [0.75, 0.75]" in page
