@@ -312,6 +312,7 @@ def hash_traces(traces: "xr.Dataset") -> str:
 def _print_summary(tree: "xr.DataTree", out: Path) -> None:
     from mfbayes.estimates.balance import balance_points
     from mfbayes.estimates.notes import read_notes
+    from mfbayes.reports.convergence import word_weighing
 
     table = balance_points(tree)
     percent = f"{100 * float(table['ci_prob'].iloc[0]):g} %"
@@ -332,6 +333,7 @@ def _print_summary(tree: "xr.DataTree", out: Path) -> None:
             "Where the law rises, is unclear or unknown, P(text) does not clearly fall as dH rises: no balance point "
             "is located. The report says more."
         )
-    for note in read_notes(tree):
+    weighing = word_weighing(tree["estimates/convergence"].attrs)
+    for note in [*read_notes(tree), *([weighing] if weighing else [])]:
         typer.echo(f"Note: {note}")
     typer.echo(f"Report: {out / REPORT_FILE}")

@@ -14,6 +14,8 @@ import pandas as pd
 import pytest
 import xarray as xr
 
+from mfbayes.marginal import fast
+
 type Run = Callable[..., Any]
 
 COLUMNS = [
@@ -235,6 +237,17 @@ def test_a_full_disk_leaves_the_old_run(finished: Path, tmp_path: Path, command:
     assert "Traceback" not in done.stderr
     assert not (folder / "fresh" / "fit.nc").exists()
     assert {file.name: file.read_bytes() for file in (folder / "run").rglob("*.*") if file.is_file()} == before
+
+
+def test_a_fast_fit_that_is_not_weighed_says_so(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    simulate_trials(7).to_csv(tmp_path / "trials.csv", index=False)
+    options = ("fit", "--trials", tmp_path / "trials.csv", "--method", "fast", "--no-checks")
+    words = "The draws of this fast fit were not weighed by the likelihood"
+    assert words not in run(*options, "--out", tmp_path / "weighed").out
+    monkeypatch.setattr(fast, "count_affordable", lambda *_: 0)
+    assert f"Note: {words}" in run(*options, "--out", tmp_path / "plain").out
+    assert words not in (tmp_path / "weighed" / "report.html").read_text(encoding="utf-8")
+    assert words in (tmp_path / "plain" / "report.html").read_text(encoding="utf-8")
 
 
 def test_letters_asked_in_both_orders_are_reported(tmp_path: Path, run: Run) -> None:
