@@ -9,6 +9,7 @@ import xarray as xr
 
 from mfbayes import names
 from mfbayes.errors import InputError
+from mfbayes.estimates.tables import without_nonsense
 from mfbayes.reports.lettering import without_shared
 from mfbayes.reports.measures import Measure, measure_of
 from mfbayes.reports.palette import look
@@ -174,7 +175,7 @@ def read_evidence(tree: xr.DataTree) -> Evidence:
             "with `mfbayes fit`."
         )
     nodes = tree["estimates"].children
-    estimates = {str(name): node.to_dataset(inherit=False).load() for name, node in nodes.items()}
+    estimates = {str(name): without_nonsense(node.to_dataset(inherit=False).load()) for name, node in nodes.items()}
     checks = estimates.get("convergence")
     passed = True if checks is None else bool(checks.attrs.get("passed", True))
     converged = passed and tree.attrs.get("status", "ok") != "not-converged"

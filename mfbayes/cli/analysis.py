@@ -1,10 +1,11 @@
 """From trials to a finished run folder: fit, balance points, report."""
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -325,8 +326,8 @@ def _print_summary(tree: "xr.DataTree", out: Path) -> None:
     typer.echo(f"Balance points (dH at which text and image are followed equally often), {percent} intervals:")
     for row in table.itertuples():
         typer.echo(
-            f"  {row.label:<{width}}  {row.median:+.2f} [{row.lower:+.2f}, {row.upper:+.2f}]"
-            f"  TFR {row.tfr:.2f}  {row.n_trials} trials  {row.word}"
+            f"  {row.label:<{width}}  {_write(row.median)} [{_write(row.lower)}, {_write(row.upper)}]"
+            f"  TFR {_write(row.tfr, '.2f')}  {row.n_trials} trials  {row.word}"
         )
     if table["word"].str.startswith("law").any():
         typer.echo(
@@ -337,3 +338,8 @@ def _print_summary(tree: "xr.DataTree", out: Path) -> None:
     for note in [*read_notes(tree), *([weighing] if weighing else [])]:
         typer.echo(f"Note: {note}")
     typer.echo(f"Report: {out / REPORT_FILE}")
+
+
+def _write(value: Any, digits: str = "+.2f") -> str:
+    """A number, or a dash where there is none."""
+    return f"{value:{digits}}" if math.isfinite(float(value)) else "\N{EN DASH}"

@@ -11,7 +11,7 @@ from scipy.stats import gaussian_kde
 from mfbayes import names
 from mfbayes.clusters import bound_shares
 from mfbayes.estimates.draws import subject_coordinates
-from mfbayes.estimates.tables import name_index
+from mfbayes.estimates.tables import name_index, without_nonsense
 from mfbayes.laws.free_slope import estimate_free_slope
 from mfbayes.selection import label_groups
 from mfbayes.storage import write_text
@@ -63,9 +63,9 @@ def balance_points(tree: xr.DataTree) -> pd.DataFrame:
         `status`: "one-sided" (which no sampler mends), else "not-converged", "outside" or "ok",
         `law`: whether P(text) clearly "falls" with dH, "rises", is "unclear" or "unknown", and `converged`:
         whether the fit did, the same in every row. A balance point locates something only where the status
-        is "ok" and the law "falls".
+        is "ok" and the law "falls". What a failed fit leaves beyond any sense is NaN.
     """
-    estimates = tree["estimates/balance_points"].to_dataset()
+    estimates = without_nonsense(tree["estimates/balance_points"].to_dataset())
     table = estimates.to_dataframe().reset_index(drop=True)
     table["ci_prob"] = float(estimates.attrs["ci_prob"])
     table["index"] = name_index(tree)

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 
+from mfbayes.cli.analysis import _print_summary
 from mfbayes.marginal import fast
 
 type Run = Callable[..., Any]
@@ -267,3 +268,19 @@ def test_letters_asked_in_both_orders_are_reported(tmp_path: Path, run: Run) -> 
     page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     assert "Letters in both orders" in page
     assert "0.75 [0.75, 0.75]" in page
+
+
+def test_the_terminal_shows_no_nonsense_of_a_failed_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    measured = ("mean", "median", "sd", "lower", "upper", "intercept_mean", "slope_mean", "slope_lower", "slope_upper")
+    columns = {name: ("subject", np.array([1e233, 0.5])) for name in measured}
+    columns |= {name: ("subject", np.array([3, 4])) for name in ("n_trials", "n_text", "n_image", "n_other")}
+    columns |= {"status": ("subject", np.array(["not-converged"] * 2)), "law": ("subject", np.array(["falls"] * 2))}
+    parts = {name: ("subject", ["a", "b"]) for name in ("model", "task", "condition", "family")}
+    points = xr.Dataset(columns | {"tfr": ("subject", np.array([np.nan, 0.25]))}, parts, {"ci_prob": 0.95})
+    convergence = xr.Dataset(attrs={"method": "fast", "passed": 0, "weighed": 0})
+    tree = xr.DataTree.from_dict({"/estimates/balance_points": points, "/estimates/convergence": convergence})
+    tree.attrs["status"] = "not-converged"
+    _print_summary(tree, tmp_path)
+    printed = capsys.readouterr().out
+    assert "a  – [–, –]  TFR –  3 trials  not-converged" in printed
+    assert "b  +0.50 [+0.50, +0.50]  TFR 0.25  4 trials  not-converged" in printed

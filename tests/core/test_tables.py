@@ -40,3 +40,20 @@ def test_tables_of_balance_points_name_the_index(tmp_path: Path, index: str) -> 
     for table in write(tree, tmp_path):
         assert table["index"].tolist() == [index] * 2
     assert list(balance_points(tree)) == list(COLUMNS)
+
+
+@pytest.mark.parametrize("nonsense", [np.inf, -np.inf, np.nan, 1e233, -2e6])
+def test_what_is_no_number_is_blank_and_counts_stay(tmp_path: Path, nonsense: float) -> None:
+    tree = plant_points(status="not-converged", **dict.fromkeys(MEASURED, nonsense))
+    for table, file in zip(write(tree, tmp_path), ("balance_points.csv", "estimates/balance_points.csv"), strict=True):
+        assert table.loc[1, list(MEASURED)].isna().all()
+        assert (table.loc[0, list(MEASURED)] == 0.25).all()
+        assert table["n_trials"].tolist() == [2_000_000, 3]
+        text = (tmp_path / file).read_text(encoding="utf-8").replace("index", "")
+        assert not {word for word in ("nan", "inf", "e+") if word in text}
+    assert np.isnan(balance_points(tree)["mean"][1])
+
+
+def test_large_numbers_that_make_sense_stay(tmp_path: Path) -> None:
+    tree = plant_points(mean=-999_999.0)
+    assert write(tree, tmp_path)[1]["mean"].tolist() == [0.25, -999_999.0]
