@@ -313,7 +313,9 @@ def hash_traces(traces: "xr.Dataset") -> str:
 def _print_summary(tree: "xr.DataTree", out: Path) -> None:
     from mfbayes.estimates.balance import balance_points
     from mfbayes.estimates.notes import read_notes
+    from mfbayes.estimates.tables import name_index
     from mfbayes.reports.convergence import word_weighing
+    from mfbayes.reports.measures import measure_of
 
     table = balance_points(tree)
     percent = f"{100 * float(table['ci_prob'].iloc[0]):g} %"
@@ -323,7 +325,9 @@ def _print_summary(tree: "xr.DataTree", out: Path) -> None:
             table["label"] += " / " + table[part]
     table["word"] = table["status"].where((table["status"] != "ok") | (table["law"] == "falls"), "law " + table["law"])
     width = max(len(label) for label in table["label"])
-    typer.echo(f"Balance points (dH at which text and image are followed equally often), {percent} intervals:")
+    index = measure_of(name_index(tree)).word
+    by = f" by {index}" if index else ""
+    typer.echo(f"Balance points (dH{by} at which text and image are followed equally often), {percent} intervals:")
     for row in table.itertuples():
         typer.echo(
             f"  {row.label:<{width}}  {_write(row.median)} [{_write(row.lower)}, {_write(row.upper)}]"

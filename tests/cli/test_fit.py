@@ -279,8 +279,9 @@ def test_the_terminal_shows_no_nonsense_of_a_failed_fit(tmp_path: Path, capsys: 
     points = xr.Dataset(columns | {"tfr": ("subject", np.array([np.nan, 0.25]))}, parts, {"ci_prob": 0.95})
     convergence = xr.Dataset(attrs={"method": "fast", "passed": 0, "weighed": 0})
     tree = xr.DataTree.from_dict({"/estimates/balance_points": points, "/estimates/convergence": convergence})
-    tree.attrs["status"] = "not-converged"
+    tree.attrs |= {"status": "not-converged", "index": "nll"}
     _print_summary(tree, tmp_path)
     printed = capsys.readouterr().out
+    assert printed.startswith("Balance points (dH by negative log-likelihood at which")
     assert "a  – [–, –]  TFR –  3 trials  not-converged" in printed
     assert "b  +0.50 [+0.50, +0.50]  TFR 0.25  4 trials  not-converged" in printed
