@@ -1,13 +1,17 @@
-"""How the models were asked: precision, way and cost, and how far a narrow precision puts entropies off."""
+"""How the models were asked: precision, way and cost, what a narrow precision costs, and what letters do."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from mfbayes.reports.evidence import Evidence
 from mfbayes.reports.figures import Table
-from mfbayes.reports.numerals import percent
+from mfbayes.reports.lookup import Numbers
+from mfbayes.reports.numerals import count, decimal, percent
 
 _NONE = "–"
 _HEAD = ["Model", "Precision", "Device", "Way", "Operations over the least"]
+_GIVEN = {"both": "both inputs", "text": "text alone", "image": "image alone"}
 _ERRORS = ["Error of H, nats", "Error of dH", "Answers changed"]
 
 
@@ -24,6 +28,35 @@ def tabulate_asking(run: Mapping[str, Any]) -> Table | None:
         # Nothing was narrow, so nothing is off.
         return Table.of("How the models were asked", _HEAD, [row[:5] for row in rows])
     return Table.of("How the models were asked; errors as median, 95th percentile", _HEAD + _ERRORS, rows)
+
+
+def tabulate_letters(evidence: Evidence) -> Table | None:
+    """Tabulate what the order of options does to models that were asked for letters, or nothing without them."""
+    table = evidence.table("letters")
+    if table is None:
+        return None
+    over_model, over_both = Numbers(table, "model"), Numbers(table, "model", "modality")
+    rows = [
+        [
+            model,
+            _bounded(over_model, "orders_agree", model, word=percent),
+            *(_bounded(over_both, "position_bias", model, modality, word=decimal) for modality in _GIVEN),
+            count(over_model("n_items", model)),
+        ]
+        for model in over_model.labels["model"]
+    ]
+    caption = (
+        "Letters in both orders: items on which both lead to the same choice, and the lead of the first option over "
+        f"the second in nats (0: its place makes no difference), with {evidence.level} intervals"
+    )
+    head = ["Model", "Orders agree", *(f"Lead, {words}" for words in _GIVEN.values()), "Items"]
+    return Table.of(caption, head, rows)
+
+
+def _bounded(numbers: Numbers, name: str, *labels: str, word: Callable[[float], str]) -> str:
+    """A number with its interval, where it has one."""
+    value, lower, upper = (numbers(f"{name}{end}", *labels) for end in ("", "_lower", "_upper"))
+    return word(value) + ("" if math.isnan(lower) or math.isnan(upper) else f" [{word(lower)}, {word(upper)}]")
 
 
 def _cells(facts: Mapping[str, Any]) -> list[str]:

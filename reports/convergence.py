@@ -1,9 +1,12 @@
 """Whether the sampler can be trusted: the checks as a title and a table, worst parameters first."""
 
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from mfbayes.names import FAST
 from mfbayes.reports.evidence import Evidence
 from mfbayes.reports.figures import Cell, Table
 from mfbayes.reports.numerals import count, decimal, percent
@@ -11,6 +14,9 @@ from mfbayes.reports.numerals import count, decimal, percent
 SHOWN = 12
 LIMITS = {"max_r_hat": 1.01, "min_ess": 400.0, "max_divergence_share": 0.005}
 """The gate where the checks themselves do not name it."""
+
+EXACT_K_HAT = 0.7
+"""Shape of the tail of importance weights up to which they count as exact."""
 
 
 @dataclass(frozen=True)
@@ -53,13 +59,44 @@ def check_convergence(evidence: Evidence) -> Convergence | None:
     )
 
 
+def word_weighing(attributes: Mapping[Hashable, Any]) -> str:
+    """One sentence where draws of the fast tier were not weighed by the likelihood, or not well; else nothing.
+
+    Parameters
+    ----------
+    attributes : mapping
+        Those of `/estimates/convergence`.
+
+    Examples
+    --------
+    >>> word_weighing({"method": "fast", "passed": 1, "weighed": 1, "k_hat": 0.4})
+    ''
+    """
+    if attributes.get("method") != FAST or "weighed" not in attributes or not attributes.get("passed", True):
+        return ""
+    if not attributes["weighed"]:
+        return (
+            "The draws of this fast fit were not weighed by the likelihood, so its intervals may be a few per cent too "
+            "narrow: --method nuts tells."
+        )
+    k_hat = float(attributes.get("k_hat", 0.0))
+    if k_hat <= EXACT_K_HAT:
+        return ""
+    return (
+        f"The weights of this fast fit's draws are not exact (Pareto k-hat {decimal(k_hat)}, above {EXACT_K_HAT:g}), "
+        "so its intervals may be somewhat too narrow: --method nuts tells."
+    )
+
+
 def _without_sampler(evidence: Evidence) -> Convergence:
     """The fast tier has no chains to compare: its own checks either passed or not."""
     if evidence.converged:
+        weighing = word_weighing(evidence.estimates["convergence"].attrs)
         return Convergence(
             "Mode and curvature, no sampler",
             "The fit found the mode of the posterior and took its spread from the curvature there; its checks passed. "
-            "Intervals of models with few trials are surer by sampling: fit again with --method nuts.",
+            "Intervals of models with few trials are surer by sampling: fit again with --method nuts."
+            + (f" {weighing}" if weighing else ""),
         )
     return Convergence(
         "Mode and curvature: the checks failed",

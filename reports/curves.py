@@ -96,9 +96,10 @@ def _word_bends(evidence: Evidence, subjects: list[Subject]) -> str:
 
 
 def _intro(evidence: Evidence) -> str:
-    measure = f"uncertainties (by {evidence.index})" if evidence.index else "entropies"
+    measure = evidence.measure
+    values = measure.plural + (f" (by {measure.word})" if measure.word else "")
     return (
-        f"dH compares the {measure} of the model's answers to the text alone and to the image alone. "
+        f"dH compares the {values} of the model's answers to the text alone and to the image alone. "
         "Left of zero the text is the surer side, right of zero the image."
     )
 

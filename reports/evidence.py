@@ -9,7 +9,9 @@ import xarray as xr
 
 from mfbayes import names
 from mfbayes.errors import InputError
+from mfbayes.estimates.tables import without_nonsense
 from mfbayes.reports.lettering import without_shared
+from mfbayes.reports.measures import Measure, measure_of
 from mfbayes.reports.palette import look
 
 type Reading = Literal["text", "image", "even", "unclear", "none"]
@@ -19,13 +21,6 @@ ZONE = 0.1
 
 REACH = 0.5
 """Half-width in dH of the ambiguous region where the estimates name none."""
-
-INDEX_WORDS = {
-    names.MARGIN: "margin",
-    names.MAX_PROBABILITY: "maximum probability",
-    names.NLL: "negative log-likelihood",
-}
-"""Indices of uncertainty other than entropy, in words."""
 
 
 @dataclass(frozen=True)
@@ -127,14 +122,14 @@ class Evidence:
         return REACH if table is None else float(table.attrs.get("ambiguous_reach", REACH))
 
     @property
-    def index(self) -> str:
-        """The index of uncertainty in words; empty for entropy."""
-        return INDEX_WORDS.get(str(self.attributes.get("index", names.ENTROPY)), "")
+    def measure(self) -> Measure:
+        """The index of uncertainty that dH is made of."""
+        return measure_of(str(self.attributes.get("index", names.ENTROPY)))
 
     @property
     def uncertainty(self) -> str:
         """The label of an axis of dH."""
-        return "relative uncertainty dH" + (f" (by {self.index})" if self.index else "")
+        return "relative uncertainty dH" + (f" (by {self.measure.word})" if self.measure.word else "")
 
     def short(self, key: str) -> str:
         """A subject's name in running text, with its task where there are several."""
@@ -180,7 +175,7 @@ def read_evidence(tree: xr.DataTree) -> Evidence:
             "with `mfbayes fit`."
         )
     nodes = tree["estimates"].children
-    estimates = {str(name): node.to_dataset(inherit=False).load() for name, node in nodes.items()}
+    estimates = {str(name): without_nonsense(node.to_dataset(inherit=False).load()) for name, node in nodes.items()}
     checks = estimates.get("convergence")
     passed = True if checks is None else bool(checks.attrs.get("passed", True))
     converged = passed and tree.attrs.get("status", "ok") != "not-converged"

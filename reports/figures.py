@@ -66,7 +66,7 @@ class Key:
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure whose title states what it shows."""
+    """A figure whose title states what it shows; `by_index` where that hangs on the index of uncertainty in dH."""
 
     ident: str
     title: str
@@ -77,3 +77,4 @@ class Figure:
     caption: str = ""
     grid: str = "one"
     keys: tuple[Key, ...] = field(default=())
+    by_index: bool = True

@@ -145,8 +145,11 @@ def _draw_ground(canvas: Canvas, scale: Scale, rows: Rows, *, zone: float) -> No
 
 def _draw_row(canvas: Canvas, scale: Scale, evidence: Evidence, subject: Subject, y: float) -> None:
     css = f"m{subject.colour}"
-    if subject.status in ("one-sided", "outside") or not np.isfinite(subject.median):
+    if subject.status in ("one-sided", "outside"):
         _draw_beyond(canvas, scale, subject, y)
+        return
+    if not np.isfinite([subject.median, subject.lower, subject.upper]).all():
+        canvas.text(scale.start + 8, y + 8, "no number to draw", "note")
         return
     faint = "" if subject.located and evidence.converged else " faint"
     base, rise = y + 9, 20 if canvas.width < 500 else 27

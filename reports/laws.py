@@ -6,11 +6,13 @@ import numpy as np
 import xarray as xr
 from markupsafe import Markup
 
+from mfbayes.names import ENTROPY
 from mfbayes.reports.axes import draw_x_axis
 from mfbayes.reports.evidence import Evidence, Subject
 from mfbayes.reports.figures import MIDDLING, Drawing, Figure, Panel, Table
 from mfbayes.reports.lookup import Numbers, read_words
 from mfbayes.reports.marks import draw_estimate
+from mfbayes.reports.measures import Measure, measure_of
 from mfbayes.reports.numerals import count, decimal, listing, numeral, probability
 from mfbayes.reports.svg import Canvas, Scale
 
@@ -40,7 +42,7 @@ def compare_laws(evidence: Evidence) -> Figure | None:
     table = evidence.table("laws")
     if table is None:
         return None
-    laws = sorted(_read(table), key=lambda law: law.behind)
+    laws = sorted(_read(table, evidence.measure), key=lambda law: law.behind)
     if not laws:
         return None
     drawings = tuple(Drawing(_draw(laws, width=width), kind) for kind, width in MIDDLING.items())
@@ -64,11 +66,12 @@ def compare_laws(evidence: Evidence) -> Figure | None:
     return Figure("laws", title, alt, (Panel(drawings),), data, intro=intro, caption=caption, grid="mid")
 
 
-def _read(table: xr.Dataset) -> list[Law]:
+def _read(table: xr.Dataset, measure: Measure) -> list[Law]:
+    """Laws by the names that fit the index: "two entropies" are two uncertainties of another."""
     numbers = Numbers(table, "law")
     return [
         Law(
-            name,
+            name.replace(measure_of(ENTROPY).plural, measure.plural),
             numbers("elpd", name),
             numbers("elpd_se", name),
             abs(numbers("elpd_difference", name)),

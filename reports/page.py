@@ -20,7 +20,7 @@ from markupsafe import Markup
 from mfbayes import names
 from mfbayes._version import __version__
 from mfbayes.errors import InputError
-from mfbayes.reports.asking import tabulate_asking
+from mfbayes.reports.asking import tabulate_asking, tabulate_letters
 from mfbayes.reports.cases import draw_case
 from mfbayes.reports.conditions import draw_conditions
 from mfbayes.reports.convergence import check_convergence
@@ -102,6 +102,7 @@ def render(tree: xr.DataTree, run: Mapping[str, Any] | None = None, *, when: dat
         case=draw_case(evidence),
         convergence=check_convergence(evidence),
         asking=tabulate_asking(run or {}),
+        letters=tabulate_letters(evidence),
         reproduction=describe_run(run or {}, evidence.attributes),
         version=__version__,
         time=time,

@@ -1,4 +1,4 @@
-"""The plane of both entropies: where a model follows the text, and whether its balance curve is the law's ray."""
+"""The plane of both uncertainties: where a model follows the text, and whether its balance curve is the law's ray."""
 
 from collections import defaultdict
 
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from mfbayes.reports.axes import draw_x_axis, draw_y_axis
 from mfbayes.reports.evidence import Evidence, Subject
 from mfbayes.reports.figures import Drawing, Figure, Key, Panel, Table
+from mfbayes.reports.measures import Measure
 from mfbayes.reports.numerals import decimal, interval, listing, numeral, probability
 from mfbayes.reports.palette import LIGHT_DIVERGING, ramp_step
 from mfbayes.reports.svg import Canvas, Scale
@@ -24,7 +25,7 @@ type Values = NDArray[np.float64]
 
 
 def draw_planes(evidence: Evidence) -> Figure | None:
-    """Draw P(text) over (H_text, H_image) with the balance curve of each model, or nothing without it."""
+    """Draw P(text) over the plane of uncertainties with the balance curve of each model, or nothing without it."""
     table = evidence.table("plane")
     if table is None:
         return None
@@ -32,18 +33,19 @@ def draw_planes(evidence: Evidence) -> Figure | None:
     subjects = [s for s in evidence.subjects if s.key in there]
     panels = tuple(
         Panel(
-            (Drawing(_draw(table, s)),),
+            (Drawing(_draw(table, s, evidence.measure)),),
             subject=s,
             aside=f"b = {decimal(s.median)}" if s.located else "",
         )
         for s in subjects
     )
-    alt = "Maps of P(text) over the entropies of text and image, in nats. " + " ".join(
+    measure = evidence.measure
+    alt = f"Maps of P(text) over the {measure.plural} of text and image{measure.in_unit(', in ')}. " + " ".join(
         f"{s.key}: {_describe(table, s)}." for s in subjects
     )
     caption = (
-        "Across: H_text; up: H_image, both in nats. Colour: P(text), averaged over the group effects, where there "
-        "are trials. Line with band: the "
+        f"Across: {measure.text}; up: {measure.image}{measure.in_unit(', both in ')}. Colour: P(text), averaged over "
+        "the group effects, where there are trials. Line with band: the "
         f"balance curve, P(text) = ½, and its {evidence.level} interval. Dashed: the same by dH alone, a ray from the "
         "origin. Where line and ray part, dH is not the whole story."
     )
@@ -67,7 +69,7 @@ def _title(evidence: Evidence, table: xr.Dataset, subjects: list[Subject]) -> st
         return "Balance curves of a fit that did not converge"
     apart = [leaves for s in subjects if s.located and (leaves := _leaves_ray(table, s)) is not None]
     if not apart:
-        return "P(text) over both entropies"
+        return f"P(text) over both {evidence.measure.plural}"
     if not any(apart):
         which = "The balance curve follows" if len(apart) == 1 else "Every balance curve follows"
         return f"{which} the ray that dH implies"
@@ -97,13 +99,13 @@ def _own(table: xr.Dataset, subject: Subject, name: str) -> Values:
 
 
 def _edges(points: Values) -> Values:
-    """Borders of the cells around their points; entropies are never negative."""
+    """Borders of the cells around their points; uncertainties are never negative."""
     inner = (points[:-1] + points[1:]) / 2
     first, last = points[0] - (inner[0] - points[0]), points[-1] + (points[-1] - inner[-1])
     return np.concatenate([[max(0.0, first)], inner, [last]])
 
 
-def _draw(table: xr.Dataset, subject: Subject) -> Markup:
+def _draw(table: xr.Dataset, subject: Subject, measure: Measure) -> Markup:
     canvas = Canvas(WIDTH, WIDTH + 8)
     H_text, H_image = (table[name].values.astype(np.float64) for name in ("H_text_point", "H_image_point"))
     across, up = _edges(H_text), _edges(H_image)
@@ -111,7 +113,7 @@ def _draw(table: xr.Dataset, subject: Subject) -> Markup:
     y = Scale(0, float(up[-1]), canvas.height - 42, 10)
     canvas.rectangle(x.start, y.end, x.end - x.start, y.start - y.end, "nodata")
     _draw_cells(canvas, x, y, across, up, _own(table, subject, "p_text"))
-    draw_x_axis(canvas, x, top=y.end, bottom=y.start, label="H_text", ticks=3, grid=False)
+    draw_x_axis(canvas, x, top=y.end, bottom=y.start, label=measure.text, ticks=3, grid=False)
     draw_y_axis(canvas, y, left=x.start, right=x.start, ticks=3)
     if subject.located:
         _draw_ray(canvas, x, y, subject.median)
@@ -144,7 +146,7 @@ def _draw_cells(canvas: Canvas, x: Scale, y: Scale, across: Values, up: Values, 
 
 
 def _draw_ray(canvas: Canvas, x: Scale, y: Scale, b: float) -> None:
-    """All points whose dH is b: dH = 2 (r - 1) / (r + 1) with r = H_text / H_image."""
+    """All points whose dH is b: dH = 2 (r - 1) / (r + 1) with r the text's uncertainty over the image's."""
     rise, run = 2 - b, 2 + b
     reach = min(x.high / run if run > 0 else np.inf, y.high / rise if rise > 0 else np.inf)
     if np.isfinite(reach):
@@ -186,7 +188,9 @@ def _curve_data(evidence: Evidence, table: xr.Dataset, subjects: list[Subject]) 
                     interval(float(lower[i]), float(upper[i])),
                 ]
             )
-    return Table.of("Balance curves, nats", ["Model", "H_text", "H_image at P = ½", "Interval"], rows)
+    measure = evidence.measure
+    head = ["Model", measure.text, f"{measure.image} at P = ½", "Interval"]
+    return Table.of(f"Balance curves{measure.in_unit(', ')}", head, rows)
 
 
 def _data(evidence: Evidence, table: xr.Dataset, subjects: list[Subject]) -> Table:
@@ -195,11 +199,12 @@ def _data(evidence: Evidence, table: xr.Dataset, subjects: list[Subject]) -> Tab
         np.unique(np.linspace(0, table.sizes[name] - 1, 4).round().astype(int))
         for name in ("H_text_point", "H_image_point")
     )
-    head = ["Model", "H_text", *(f"H_image {decimal(float(table['H_image_point'].values[j]))}" for j in up)]
+    measure = evidence.measure
+    head = ["Model", measure.text, *(f"{measure.image} {decimal(float(table['H_image_point'].values[j]))}" for j in up)]
     rows = []
     for s in subjects:
         p_text = _own(table, s, "p_text")
         for i in across:
             at = decimal(float(table["H_text_point"].values[i]))
             rows.append([evidence.short(s.key), at, *(probability(float(p_text[i, j])) for j in up)])
-    return Table.of("P(text) over the plane, in nats", head, rows)
+    return Table.of(f"P(text) over the plane{measure.in_unit(', in ')}", head, rows)

@@ -65,6 +65,7 @@ def draw_tiers(evidence: Evidence) -> Figure | None:
         ),
         grid="two",
         keys=keys if len(models) > CROWDED else (),
+        by_index=False,
     )
 
 

@@ -10,7 +10,7 @@ from itertools import pairwise
 
 from mfbayes import names
 from mfbayes.reports.evidence import Evidence, Reading, Subject
-from mfbayes.reports.numerals import decimal, numeral, probability
+from mfbayes.reports.numerals import count, decimal, numeral, probability
 
 type Sentence = tuple[str | Subject, ...]
 
@@ -213,7 +213,7 @@ def _no_verdict(evidence: Evidence) -> Verdict:
     if checks is not None and {"r_hat", "ess_bulk"} <= set(checks.data_vars):
         worst = float(checks["r_hat"].max())
         least = float(checks["ess_bulk"].min())
-        lede = (f"Largest R-hat {decimal(worst, digits=3)}, smallest effective sample size {least:,.0f}. ", *lede)
+        lede = (f"Largest R-hat {decimal(worst, digits=3)}, smallest effective sample size {count(least)}. ", *lede)
     return Verdict((headline,), (lede,), alarm=True)
 
 

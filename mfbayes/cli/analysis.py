@@ -1,10 +1,11 @@
 """From trials to a finished run folder: fit, balance points, report."""
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -263,6 +264,7 @@ def _fit(
     trials: "pd.DataFrame", settings: Settings, traces: "Mapping[str, xr.Dataset]", dataset: Path
 ) -> "xr.DataTree":
     from mfbayes.cli.cases import add_case_study
+    from mfbayes.estimates.letters import add_letters
     from mfbayes.fitting import fit
     from mfbayes.vacillation.estimates import add_trace_estimates
 
@@ -282,6 +284,7 @@ def _fit(
         outcomes=settings.outcomes,
         progress=True,
     )
+    add_letters(tree, trials)
     if traces:
         add_trace_estimates(tree, trials, traces)
         add_case_study(tree, trials, traces, dataset)
@@ -310,6 +313,9 @@ def hash_traces(traces: "xr.Dataset") -> str:
 def _print_summary(tree: "xr.DataTree", out: Path) -> None:
     from mfbayes.estimates.balance import balance_points
     from mfbayes.estimates.notes import read_notes
+    from mfbayes.estimates.tables import name_index
+    from mfbayes.reports.convergence import word_weighing
+    from mfbayes.reports.measures import measure_of
 
     table = balance_points(tree)
     percent = f"{100 * float(table['ci_prob'].iloc[0]):g} %"
@@ -319,17 +325,25 @@ def _print_summary(tree: "xr.DataTree", out: Path) -> None:
             table["label"] += " / " + table[part]
     table["word"] = table["status"].where((table["status"] != "ok") | (table["law"] == "falls"), "law " + table["law"])
     width = max(len(label) for label in table["label"])
-    typer.echo(f"Balance points (dH at which text and image are followed equally often), {percent} intervals:")
+    index = measure_of(name_index(tree)).word
+    by = f" by {index}" if index else ""
+    typer.echo(f"Balance points (dH{by} at which text and image are followed equally often), {percent} intervals:")
     for row in table.itertuples():
         typer.echo(
-            f"  {row.label:<{width}}  {row.median:+.2f} [{row.lower:+.2f}, {row.upper:+.2f}]"
-            f"  TFR {row.tfr:.2f}  {row.n_trials} trials  {row.word}"
+            f"  {row.label:<{width}}  {_write(row.median)} [{_write(row.lower)}, {_write(row.upper)}]"
+            f"  TFR {_write(row.tfr, '.2f')}  {row.n_trials} trials  {row.word}"
         )
     if table["word"].str.startswith("law").any():
         typer.echo(
             "Where the law rises, is unclear or unknown, P(text) does not clearly fall as dH rises: no balance point "
             "is located. The report says more."
         )
-    for note in read_notes(tree):
+    weighing = word_weighing(tree["estimates/convergence"].attrs)
+    for note in [*read_notes(tree), *([weighing] if weighing else [])]:
         typer.echo(f"Note: {note}")
     typer.echo(f"Report: {out / REPORT_FILE}")
+
+
+def _write(value: Any, digits: str = "+.2f") -> str:
+    """A number, or a dash where there is none."""
+    return f"{value:{digits}}" if math.isfinite(float(value)) else "\N{EN DASH}"

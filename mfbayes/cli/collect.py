@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from mfbayes.cli.extras import needing
-from mfbayes.names import DATA_FOLDER
+from mfbayes.names import DATA_FOLDER, TRIALS_FILE
 
 
 def command(
@@ -65,3 +65,15 @@ def command(
                 progress=True,
             )
             typer.echo(f"{name}: {folder}")
+            if letters and (folder / TRIALS_FILE).exists():
+                _tell_letters(folder / TRIALS_FILE)
+
+
+def _tell_letters(file: Path) -> None:
+    import pandas as pd
+
+    from mfbayes.estimates.letters import describe_letters, word_letters
+
+    found = describe_letters(pd.read_parquet(file))
+    for line in word_letters(found) if found is not None else ():
+        typer.echo(line)

@@ -11,6 +11,7 @@ from scipy.stats import gaussian_kde
 from mfbayes import names
 from mfbayes.clusters import bound_shares
 from mfbayes.estimates.draws import subject_coordinates
+from mfbayes.estimates.tables import name_index, without_nonsense
 from mfbayes.laws.free_slope import estimate_free_slope
 from mfbayes.selection import label_groups
 from mfbayes.storage import write_text
@@ -26,6 +27,7 @@ COLUMNS = (
     "lower",
     "upper",
     "ci_prob",
+    "index",
     "intercept_mean",
     "slope_mean",
     "slope_lower",
@@ -55,16 +57,18 @@ def balance_points(tree: xr.DataTree) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        `mean, median, sd, lower, upper` of b (in units of dH; below zero: prefers the image), the
+        `mean, median, sd, lower, upper` of b (in units of dH; below zero: prefers the image), `index`: the
+        uncertainty that dH is made of, whose balance points are not to be compared with those of another, the
         intercept kappa b, the slope kappa, counts of choices, the text-following ratio `tfr`,
         `status`: "one-sided" (which no sampler mends), else "not-converged", "outside" or "ok",
         `law`: whether P(text) clearly "falls" with dH, "rises", is "unclear" or "unknown", and `converged`:
         whether the fit did, the same in every row. A balance point locates something only where the status
-        is "ok" and the law "falls".
+        is "ok" and the law "falls". What a failed fit leaves beyond any sense is NaN.
     """
-    estimates = tree["estimates/balance_points"].to_dataset()
+    estimates = without_nonsense(tree["estimates/balance_points"].to_dataset())
     table = estimates.to_dataframe().reset_index(drop=True)
     table["ci_prob"] = float(estimates.attrs["ci_prob"])
+    table["index"] = name_index(tree)
     table["converged"] = tree.attrs["status"] == "ok"
     return table[list(COLUMNS)]
 

@@ -14,13 +14,15 @@ from mfbayes.storage import make_folder, write_text
 # Draws and curves for figures; they have no use as tables.
 _NOT_TABLES = frozenset({"balance_density", "law_curves", "layer_map", "dH_histogram", "case_study", "case_image"})
 
+BEYOND_SENSE = 1e6
+"""No estimate is larger than this: b lies about in [-2, 2], log-odds in the tens, sums over trials in the thousands."""
 
 # Attributes that a table cannot be read without.
 _TOLD = ("ci_prob", "zone", "dH_suffices", "ignorable", "status")
 
 
 def tabulate(estimate: xr.Dataset) -> pd.DataFrame:
-    """A labelled Dataset in long form, without rows that are empty.
+    """A labelled Dataset in long form, without rows that are empty and numbers that make no sense.
 
     Variables with fewer dims than the largest are repeated over the others, and so are attributes that say how to
     read them: `ci_prob`, `zone`, verdicts, `status`.
@@ -31,6 +33,7 @@ def tabulate(estimate: xr.Dataset) -> pd.DataFrame:
     >>> tabulate(estimate).to_dict("records")
     [{'subject': 'a', 'mean': 0.1}]
     """
+    estimate = without_nonsense(estimate)
     dims = list(estimate.dims)
     table = estimate.to_dataframe().reset_index()
     measured = [str(name) for name in estimate.data_vars]
@@ -41,7 +44,7 @@ def tabulate(estimate: xr.Dataset) -> pd.DataFrame:
     for name in _TOLD:
         if name in estimate.attrs and name not in table:
             table[name] = estimate.attrs[name]
-    return table.replace({np.inf: np.nan, -np.inf: np.nan})
+    return table
 
 
 def split_by_dims(estimate: xr.Dataset) -> dict[str, xr.Dataset]:
@@ -66,6 +69,24 @@ def split_by_dims(estimate: xr.Dataset) -> dict[str, xr.Dataset]:
     return parts
 
 
+def without_nonsense(estimate: xr.Dataset) -> xr.Dataset:
+    """An estimate with NaN in place of what is no number, or none that makes sense: fits that fail leave such things.
+
+    Examples
+    --------
+    >>> without_nonsense(xr.Dataset({"mean": ("subject", [0.5, np.inf, -1e233])}))["mean"].to_numpy().tolist()
+    [0.5, nan, nan]
+    """
+    real = {name: values for name, values in estimate.data_vars.items() if values.dtype.kind == "f"}
+    # Infinity is beyond any bound, and NaN within none.
+    return estimate.assign({name: values.where(np.abs(values) <= BEYOND_SENSE) for name, values in real.items()})
+
+
+def name_index(tree: xr.DataTree) -> str:
+    """The index of uncertainty that a fit's dH is made of."""
+    return str(tree.attrs.get("index", names.ENTROPY))
+
+
 def list_tables(tree: xr.DataTree) -> Iterator[tuple[str, xr.Dataset]]:
     """Estimates of a fit that are tables, by the names of their files; subjects with their model, task and so on."""
     estimates = tree["estimates"].children
@@ -76,6 +97,8 @@ def list_tables(tree: xr.DataTree) -> Iterator[tuple[str, xr.Dataset]]:
             name, estimate = "balance_curve", estimate.drop_dims("H_image_point")
         if name in _NOT_TABLES or not estimate.data_vars:
             continue
+        if name == "balance_points":
+            estimate = estimate.assign(index=name_index(tree))
         if names.SUBJECT in estimate.dims and "balance_points" in estimates:
             labels = name_subjects(estimates["balance_points"].to_dataset(), estimate[names.SUBJECT].to_numpy())
             estimate = estimate.assign_coords({name: at for name, at in labels.items() if name not in estimate.coords})

@@ -4,10 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from mfbayes.data_gen.generation import generate
 from mfbayes.storage import hash_file
+from tests.inference.conftest import save_llava
 
 type Run = Callable[..., Any]
 
@@ -63,3 +65,17 @@ def test_parts_one_by_one_make_a_whole(run: Run, data: Path) -> None:
         assert hash_file(made) == hash_file(whole / "collected" / "llava-r50" / name)
     record = json.loads((parts / "collected" / "llava-r50" / "collection.json").read_text())
     assert record["prompts_asked_by_last_call"] < record["prompts"]
+
+
+def test_letters_tell_what_the_order_does(run: Run, data: Path) -> None:
+    """A small random model whose tokenizer knows letters; its liking for a place is told, and told again."""
+    save_llava(data.parent / "tiny")
+    options = ("collect", "--model", data.parent / "tiny", "--data", data, "--out", data.parent / "runs", "--limit", 4)
+    first, again = run(*options, "--letters"), run(*options, "--letters")
+    assert first.code == 0
+    trials = pd.read_parquet(next(data.parent.rglob("trials.parquet")))
+    conflicts = trials[trials["kind"] == "conflict"]
+    agree, bias = conflicts["orders_agree"].mean(), conflicts["position_bias_both"].mean()
+    for outcome in (first, again):
+        assert f"both orders agree on {agree:.0%} [" in outcome.out
+        assert f"of {len(conflicts)} items; lead of the first option, nats: {bias:+.2f} from both inputs" in outcome.out

@@ -14,10 +14,26 @@ import pandas as pd
 import pytest
 import xarray as xr
 
+from mfbayes.cli.analysis import _print_summary
+from mfbayes.marginal import fast
+
 type Run = Callable[..., Any]
 
 COLUMNS = [
-    *("model", "task", "condition", "family", "mean", "median", "sd", "lower", "upper", "ci_prob", "intercept_mean"),
+    *(
+        "model",
+        "task",
+        "condition",
+        "family",
+        "mean",
+        "median",
+        "sd",
+        "lower",
+        "upper",
+        "ci_prob",
+        "index",
+        "intercept_mean",
+    ),
     *(
         "slope_mean",
         "slope_lower",
@@ -258,3 +274,50 @@ def test_a_full_disk_leaves_the_old_run(finished: Path, tmp_path: Path, command:
     assert "Traceback" not in done.stderr
     assert not (folder / "fresh" / "fit.nc").exists()
     assert {file.name: file.read_bytes() for file in (folder / "run").rglob("*.*") if file.is_file()} == before
+
+
+def test_a_fast_fit_that_is_not_weighed_says_so(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    simulate_trials(7).to_csv(tmp_path / "trials.csv", index=False)
+    options = ("fit", "--trials", tmp_path / "trials.csv", "--method", "fast", "--no-checks")
+    words = "The draws of this fast fit were not weighed by the likelihood"
+    assert words not in run(*options, "--out", tmp_path / "weighed").out
+    monkeypatch.setattr(fast, "count_affordable", lambda *_: 0)
+    assert f"Note: {words}" in run(*options, "--out", tmp_path / "plain").out
+    assert words not in (tmp_path / "weighed" / "report.html").read_text(encoding="utf-8")
+    assert words in (tmp_path / "plain" / "report.html").read_text(encoding="utf-8")
+
+
+def test_letters_asked_in_both_orders_are_reported(tmp_path: Path, run: Run) -> None:
+    trials = simulate_trials(7)
+    trials["position_bias_both"] = np.where(trials["model"] == "reader", 0.75, 0.25)
+    trials = trials.assign(position_bias_text_only=-0.5, position_bias_image_only=0.0, orders_agree=True)
+    trials.to_csv(tmp_path / "trials.csv", index=False)
+    options = ("--method", "fast", "--no-checks", "--index", "entropy")
+    assert run("fit", "--trials", tmp_path / "trials.csv", "--out", tmp_path / "run", *options).code == 0
+    table = pd.read_csv(tmp_path / "run" / "estimates" / "letters.csv").set_index(["model", "modality"])
+    assert table["position_bias"].loc[[("reader", "both"), ("viewer", "both"), ("viewer", "text")]].tolist() == [
+        0.75,
+        0.25,
+        -0.5,
+    ]
+    assert (table["orders_agree"] == 1).all()
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert "Letters in both orders" in page
+    assert "0.75 [0.75, 0.75]" in page
+
+
+def test_the_terminal_shows_no_nonsense_of_a_failed_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    measured = ("mean", "median", "sd", "lower", "upper", "intercept_mean", "slope_mean", "slope_lower", "slope_upper")
+    columns = {name: ("subject", np.array([1e233, 0.5])) for name in measured}
+    columns |= {name: ("subject", np.array([3, 4])) for name in ("n_trials", "n_text", "n_image", "n_other")}
+    columns |= {"status": ("subject", np.array(["not-converged"] * 2)), "law": ("subject", np.array(["falls"] * 2))}
+    parts = {name: ("subject", ["a", "b"]) for name in ("model", "task", "condition", "family")}
+    points = xr.Dataset(columns | {"tfr": ("subject", np.array([np.nan, 0.25]))}, parts, {"ci_prob": 0.95})
+    convergence = xr.Dataset(attrs={"method": "fast", "passed": 0, "weighed": 0})
+    tree = xr.DataTree.from_dict({"/estimates/balance_points": points, "/estimates/convergence": convergence})
+    tree.attrs |= {"status": "not-converged", "index": "nll"}
+    _print_summary(tree, tmp_path)
+    printed = capsys.readouterr().out
+    assert printed.startswith("Balance points (dH by negative log-likelihood at which")
+    assert "a  – [–, –]  TFR –  3 trials  not-converged" in printed
+    assert "b  +0.50 [+0.50, +0.50]  TFR 0.25  4 trials  not-converged" in printed

@@ -12,10 +12,11 @@ import xarray as xr
 import mfbayes
 from mfbayes import names, outcomes, sampling
 from mfbayes.convergence import Sample, judge
-from mfbayes.estimates import sensitivity
+from mfbayes.estimates import letters, sensitivity
 from mfbayes.estimates.balance import write_balance_points
 from mfbayes.estimates.conditions import MEAN_OF_MODELS
 from mfbayes.estimates.halves import HALVES
+from mfbayes.estimates.letters import add_letters
 from mfbayes.estimates.tables import write_tables
 from mfbayes.laws import catalogue, monotonicity
 from mfbayes.simulated_traces import simulate_traces
@@ -30,8 +31,9 @@ from tests.tables_page import COMMON, check_folder, find_faults, find_own_faults
 
 STATUSES = ("one-sided", "not-converged", "outside", "ok")
 WORDS: Mapping[str, Mapping[str, Sequence[str]]] = {
-    "balance_points.csv": {"status": STATUSES, "law": ("falls", "rises", "unclear", "unknown")},
+    "balance_points.csv": {"index": names.INDICES, "status": STATUSES, "law": ("falls", "rises", "unclear", "unknown")},
     "estimates/entropy_by_tier.csv": {"modality": (names.TEXT, names.IMAGE)},
+    "estimates/letters.csv": {"modality": tuple(letters.INPUTS)},
     "estimates/condition_shifts.csv": {"model": (MEAN_OF_MODELS,)},
     "estimates/laws.csv": {"law": catalogue.LAWS, "dH_suffices": ("yes", "no", "unclear")},
     "estimates/outcomes.csv": {"ignorable": (outcomes.NOT_IGNORABLE, outcomes.NO_SIGN, outcomes.UNCLEAR)},
@@ -126,6 +128,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for module in (sampling, fit):
             patched.setattr(module, "sample", draw)
         tree = mfbayes.fit(trials, lapse=True, outcomes=True)
+        add_letters(tree, trials.assign(**dict.fromkeys(letters.INPUTS.values(), 0.5), orders_agree=True))
         add_trace_estimates(tree, trials, traces)
         additions.add_switching_estimates(tree, trials, traces, compare=True)
     folder = tmp_path_factory.mktemp("run")

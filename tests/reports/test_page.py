@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import xarray as xr
 
@@ -147,6 +148,26 @@ def test_banner_takes_the_verdicts_place(build_tree: Callable[..., xr.DataTree])
     assert "<em" not in html
     assert 'id="pairs"' not in html
     assert "Draws that did not converge" in html
+
+
+@pytest.mark.parametrize("method", ["nuts", "fast"])
+@pytest.mark.parametrize("nonsense", [np.nan, np.inf, 1e233])
+@pytest.mark.parametrize("part", [slice(1), slice(None)], ids=["one", "all"])
+def test_what_a_failed_fit_leaves_is_not_printed_as_numbers(
+    build_tree: Callable[..., xr.DataTree], method: str, nonsense: float, part: slice
+) -> None:
+    """Of one model, or of all: the page is whole, and neither its tables nor its drawings have such numbers."""
+    tree = build_tree(converged=False, method=method, tiers=False, traces=False)
+    drawn = set(tree["estimates"].children) - {"binned", "dH_histogram"}
+    for name in drawn:
+        node = tree[f"estimates/{name}"].to_dataset()
+        for column in [column for column, values in node.data_vars.items() if values.dtype.kind == "f"]:
+            node[column].values[part] = nonsense
+        tree[f"estimates/{name}"] = xr.DataTree(node)
+    html = render(tree)
+    page = html.split("</style>")[1]
+    assert re.findall(r"\bnan\b|\binf\b|∞|e\+\d|\d{8,}", page) == []
+    assert page.count("no number to draw") == 3 * (1 if part.stop else 5)
 
 
 @pytest.mark.parametrize("status", ["one-sided", "outside"])

@@ -1,5 +1,6 @@
 """Figures that compare subjects, laws, halves, conditions and analyses: their numbers, and pages without them."""
 
+import math
 import re
 from collections.abc import Callable
 from html import unescape
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 import xarray as xr
 
+from mfbayes.reports.convergence import check_convergence, word_weighing
 from mfbayes.reports.curves import draw_curves
 from mfbayes.reports.evidence import read_evidence
 from mfbayes.reports.forest import draw_forest
@@ -199,6 +201,27 @@ def test_fast_fits_claim_no_sampler(build_tree: Callable[..., xr.DataTree]) -> N
     assert "R-hat" not in html
     assert "relative uncertainty dH (by margin)" in html
     assert "No verdict: the fast fit did not settle." in render(build_tree(method="fast", converged=False))
+
+
+@pytest.mark.parametrize(
+    ("weighing", "words"),
+    [
+        ({"weighed": 1, "k_hat": 0.7}, ""),
+        ({"weighed": 1, "k_hat": 0.834}, "are not exact (Pareto k-hat 0.83, above 0.7)"),
+        ({"weighed": 0, "k_hat": math.nan}, "were not weighed by the likelihood"),
+    ],
+)
+def test_draws_that_were_not_weighed_well_are_told(
+    build_tree: Callable[..., xr.DataTree], weighing: dict[str, float], words: str
+) -> None:
+    tree = build_tree(method="fast")
+    tree["estimates/convergence"].attrs |= weighing
+    found = check_convergence(read_evidence(tree))
+    assert found is not None
+    assert words in found.summary
+    assert ("this fast fit" in found.summary) == bool(words)
+    assert word_weighing({**tree["estimates/convergence"].attrs, "passed": 0}) == ""
+    assert word_weighing({**tree["estimates/convergence"].attrs, "method": "nuts"}) == ""
 
 
 def test_labels_are_inert(conditions: Callable[..., xr.DataTree]) -> None:
