@@ -123,7 +123,7 @@ def test_new_conflicts_are_predicted_from_the_run(finished: Path, tmp_path: Path
     [
         ("H_text\n1\n", "H_image is missing"),
         ("H_text,H_image\n", "no rows"),
-        ("H_text,H_image\n1,-1\n", "line 2"),
+        ("H_text,H_image\n1,-1\n", "Line 2, column 'H_image'"),
         ("H_text,H_image\n1,1\n0,0\n", "both 0 in line 3"),
     ],
 )
