@@ -13,6 +13,7 @@ from mfbayes.inference.asking import Asker
 from mfbayes.inference.encoding import Encoded
 from mfbayes.inference.loading import LoadedModel
 from mfbayes.inference.memory import is_out_of_memory
+from mfbayes.inference.parts import name_broken_weights
 from mfbayes.inference.passes import CACHED, DEDUPLICATED, NAIVE, PACKED, PACKED_BLOCKS, forget_positions
 from mfbayes.inference.prompts import Prompt
 from mfbayes.inference.sharing import Bundle, bundle
@@ -79,6 +80,8 @@ def check_model(
     alone = torch.stack([_plain_logits(asker, loaded, entry) for entry in batch])
     read = _exact(torch.cat([asker.logits([entry], layers=True)[:, -1] for entry in batch]))
     if not bool(torch.isfinite(alone).all()):
+        if broken := name_broken_weights(loaded.model):
+            raise InputError(f"{asker.name} has weights that are not finite: {broken}. Fetch or save it again.")
         raise InputError(
             f"{asker.name} gives logits that are not finite. Ask it in a wider precision (--dtype float32), or "
             "fetch its weights again."
