@@ -258,9 +258,12 @@ def _spread(value: Any, owners: torch.Tensor, n_images: int) -> Any:
         return None
     if isinstance(value, ModelOutput):
         # What goes into the decoder must be there; the tower's inner states are of no use further on.
-        kept = {"pooler_output": _spread(value["pooler_output"], owners, n_images)}
+        kept: dict[str, Any] = {"pooler_output": _spread(value["pooler_output"], owners, n_images)}
         with suppress(InputError):
             kept["last_hidden_state"] = _spread(value.get("last_hidden_state"), owners, n_images)
+        if value.get("deepstack_features") is not None:
+            # Qwen3-VL's decoder takes features from several depths of the tower.
+            kept["deepstack_features"] = [_spread(depth, owners, n_images) for depth in value["deepstack_features"]]
         return type(value)(**kept)
     if isinstance(value, torch.Tensor) and len(value) == n_images:
         return value[owners]
