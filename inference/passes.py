@@ -62,6 +62,11 @@ class Passes:
             PACKED_BLOCKS: self._packed_blocks,
         }
 
+    @property
+    def sees_apart(self) -> bool:
+        """Whether images are seen in a step of its own, which prompts about them can share."""
+        return hasattr(self._core, "get_image_features")
+
     def run(self, bundles: Sequence[Bundle], *, way: str, layers: bool) -> Readings:
         """Logits of all prompts of some bundles, in their order.
 
@@ -111,7 +116,7 @@ class Passes:
 
     def _deduplicated(self, bundles: Sequence[Bundle], layers: bool, cache: Any) -> Readings:
         batch = _entries(bundles)
-        if not batch[0].image or not hasattr(self._core, "get_image_features"):
+        if not batch[0].image or not self.sees_apart:
             return self._naive(bundles, layers, cache)
         unique = {id(entry.image): entry.image for entry in batch}
         number = {key: index for index, key in enumerate(unique)}

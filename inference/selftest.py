@@ -179,11 +179,16 @@ def choose_way(asker: Asker, check: Exactness, *, batch_size: int) -> dict[str, 
         return {"way": NAIVE, "way_reason": "naive: prompts are asked one at a time"}
     if wanted == NAIVE:
         return {"way": NAIVE, "way_reason": "naive: as asked for"}
+    ways = _WAYS if wanted == AUTO else (wanted,)
+    parted = ""
     if wanted == AUTO and not check.shares:
-        return {"way": NAIVE, "way_reason": "naive: prompts part before the image ends, so they share nothing"}
+        parted = "prompts part before the image ends, so they share "
+        if not asker.passes.sees_apart:
+            return {"way": NAIVE, "way_reason": f"naive: {parted}nothing"}
+        ways, parted = (DEDUPLICATED,), f"{parted}what is seen in it and no more"
     record: dict[str, Any] = {}
-    rejected: list[str] = []
-    for way in _WAYS if wanted == AUTO else (wanted,):
+    rejected: list[str] = [parted] if parted else []
+    for way in ways:
         try:
             difference = check.differ(way)
         except _FAILURES as error:
