@@ -382,11 +382,16 @@ def _kills(records: list[Record]) -> str:
 
 def _engines(records: list[Record]) -> str:
     plain = next((record for record in records if "equal" not in record), None)
+    # Under load the difference of two runs is that of what else the machine did.
+    quiet = all(_is_quiet(record) for record in records)
     rows = [
         (
             record["contender"],
             f"{record['seconds']:.1f}",
-            f"{record['seconds'] - plain['seconds']:+.1f}" if plain else "-",
+            f"{record['seconds'] - plain['seconds']:+.1f}" if quiet and plain else "-",
+            f"{record['cpu_seconds']:.1f}",
+            f"{record['cpu_seconds'] - plain['cpu_seconds']:+.1f}" if plain else "-",
+            f"{record['load'][0]:.0f}",
             f"{record['seconds_starting_cluster']:.1f}",
             f"{record['seconds_loading']:.1f}",
             f"{record['seconds_asking']:.1f}",
@@ -394,7 +399,16 @@ def _engines(records: list[Record]) -> str:
         )
         for record in sorted(records, key=lambda record: "equal" in record)
     ]
-    head = ("engine", "s", "overhead, s", "starting a cluster, s", "loading, s", "asking, s of both", "same bytes")
+    head = (
+        "engine",
+        "s",
+        "overhead, s",
+        "load",
+        "starting a cluster, s",
+        "loading, s",
+        "asking, s of both",
+        "same bytes",
+    )
     title = f"### Asking: {records[0]['prompts']:,} prompts by two processes, {records[0]['model']}".replace(
         ",", "\u202f", 1
     )

@@ -39,7 +39,13 @@ def errors(*, items: int) -> dict[str, Any]:
 
 
 def engine(contender: str, seconds: float, **more: Any) -> dict[str, Any]:
-    figures = {"prompts": 2920, "seconds": seconds, "seconds_loading": 2.0, "seconds_asking": 9.0}
+    figures = {
+        "prompts": 2920,
+        "seconds": seconds,
+        "cpu_seconds": 2 * seconds,
+        "seconds_loading": 2.0,
+        "seconds_asking": 9.0,
+    }
     label = {"benchmark": "faults-ray", "contender": contender, "seconds_starting_cluster": 12.0}
     return LABEL | label | figures | more
 
@@ -67,9 +73,16 @@ def test_precision_has_a_row_of_all_items_and_one_of_the_audit() -> None:
 def test_overhead_of_ray_is_told_and_other_bytes_break_the_claim() -> None:
     records = [engine("ray, two workers", 31.5, equal=False), engine("two parts, no engine", 30.0)]
     text = render(records)
-    assert "| ray, two workers | 31.5 | +1.5 | 12.0 | 2.0 | 9.0 | no |" in text
+    assert "| ray, two workers | 31.5 | +1.5 | 63.0 | +3.0 | 0 | 12.0 | 2.0 | 9.0 | no |" in text
     assert "two parts without it | 0 | ≥ 1: no" in text
     assert "2 920 prompts".replace(" ", "\u202f", 1) in text
+
+
+def test_no_overhead_is_told_of_a_busy_machine() -> None:
+    busy = [engine("ray, two workers", 31.5, equal=True), engine("two parts, no engine", 90.0, load=[9.0, 9.0, 9.0])]
+    text = render(busy)
+    assert "| ray, two workers | 31.5 | - | 63.0 | -117.0 | 0 |" in text
+    assert "| two parts, no engine | 90.0 | - | 180.0 | +0.0 | 9 |" in text
 
 
 @pytest.mark.parametrize(("difference", "kept"), [(4e-7, "yes"), (2e-5, "no")])
