@@ -1,11 +1,11 @@
 """Tables of `make bench` are drawn from records alone, and its claims can fail."""
 
+import importlib.util
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks import run
 from benchmarks.run import FULL, QUICK, plan
 from benchmarks.table import render
 
@@ -103,7 +103,7 @@ def test_differences_at_full_size_stand_beside_the_seconds(difference: float, ke
 
 
 def test_faults_are_part_of_everything_and_seeded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
     for only in (None, "faults"):
         steps = [step for step in plan(FULL, only=only, seed=9, folder=tmp_path) if step.module == "faults"]
         assert [step.arguments for step in steps] == [(what, "--seed", "9") for what in ("kills", "precision", "ray")]
@@ -111,6 +111,6 @@ def test_faults_are_part_of_everything_and_seeded(tmp_path: Path, monkeypatch: p
 
 
 def test_without_ray_the_rest_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     steps = list(plan(FULL, only="faults", seed=9, folder=tmp_path))
     assert [step.arguments[0] for step in steps] == ["kills", "precision"]
