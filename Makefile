@@ -15,7 +15,7 @@ help:
 	@echo "make lock     write requirements.lock anew from pyproject.toml"
 	@echo "make train    train the embedded models again (more than an hour)"
 	@echo "make calibrate  measure coverage and error rates again into docs/ (hours; resumes; ARGS='--processes 8')"
-	@echo "make bench    time mfbayes against its peers into benchmarks/README.md (ARGS=--quick: three minutes)"
+	@echo "make bench    time mfbayes against its peers into benchmarks/README.md (ARGS=--quick: minutes)"
 	@echo "make clean    remove the virtual environment and caches"
 
 setup: .venv/.ready

@@ -10,7 +10,7 @@ and with three texts before the question; each text alone.
 
 import argparse
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -29,12 +29,14 @@ from mfbayes.inference.passes import CACHED, DEDUPLICATED, NAIVE, PACKED, PACKED
 from mfbayes.inference.prompts import Prompt
 from mfbayes.inference.sharing import Bundle, bundle
 from mfbayes.inference.work import least_work, work_alone
-from tests.inference.families import FAMILIES, build, prompts_about
+from tests.inference.families import FAMILIES, build, prompts_about, spread
 
 _WAYS = (NAIVE, DEDUPLICATED, CACHED, PACKED, PACKED_BLOCKS)
 _PACKAGES = ("torch", "transformers")
 _IMAGE_TOKEN = 32000
 _GENERATED = 3
+# Of random weights: attention looks somewhere, so that a wrong mask shows.
+_GAIN = 3.0
 # Dense bfloat16 operations a second, by the makers' data sheets.
 _PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
 
@@ -104,22 +106,27 @@ def make_workload(subject: Subject, sizes: Sizes, *, seed: int) -> Workload:
     return Workload([encode(header + text + question, {}, layered=False) for text in texts], images)
 
 
-def ask(passes: Passes, workload: Workload, sizes: Sizes, *, way: str, layers: bool = True) -> None:
-    """Ask every prompt once in one of the ways."""
+def in_batches(workload: Workload, sizes: Sizes, *, image_token: int | None) -> Iterator[list[Bundle]]:
+    """Every prompt once, bundled with those that begin alike."""
     starts = range(0, len(workload.images), sizes.images_a_pass)
     chunks = [workload.images[start : start + sizes.images_a_pass] for start in starts]
     for prompts in (workload.texts, *([entry for image in chunk for entry in image] for chunk in chunks)):
-        passes.run(list(bundle(prompts, image_token=passes.image_token)), way=way, layers=layers)
+        yield list(bundle(prompts, image_token=image_token))
 
 
-def ask_items(passes: Passes, workload: Workload, sizes: Sizes) -> None:
-    """Ask the three prompts of every item, batched and padded, as a script without sharing does."""
+def in_item_batches(workload: Workload, sizes: Sizes) -> Iterator[list[Bundle]]:
+    """The three prompts of every item, batched and padded, as a script without sharing has them."""
     kinds = list(zip(*workload.items, strict=True))
     size = sizes.images_a_pass * (1 + sizes.n_texts)
     for prompts in kinds:
         for start in range(0, len(prompts), size):
-            singles = [Bundle((entry,), 0) for entry in prompts[start : start + size]]
-            passes.run(singles, way=NAIVE, layers=True)
+            yield [Bundle((entry,), 0) for entry in prompts[start : start + size]]
+
+
+def ask(passes: Passes, batches: Iterable[Sequence[Bundle]], *, way: str, layers: bool = True) -> None:
+    """Ask batches in one of the ways."""
+    for bundles in batches:
+        passes.run(bundles, way=way, layers=layers)
 
 
 def generate_items(passes: Passes, model: Any, encoder: Encoder, workload: Workload) -> None:
@@ -138,23 +145,69 @@ def generate_items(passes: Passes, model: Any, encoder: Encoder, workload: Workl
             )
 
 
-def compare_speed(subject: Subject, sizes: Sizes, *, repeats: int, seed: int) -> Iterator[Record]:
-    """Seconds of each way, in rounds so that what else the machine does meets all of them, and operations."""
+def compare_at_size(subject: Subject, sizes: Sizes, *, seed: int) -> Record:
+    """Largest difference of any layer's logits from single prompts, over the logits' size, by way of asking."""
+    passes, _ = make_passes(subject)
+    workload = make_workload(subject, sizes, seed=seed)
+    batches = list(in_batches(workload, sizes, image_token=passes.image_token))
+    every = [entry for bundles in batches for entries, _ in bundles for entry in entries]
+    alone = {id(entry): passes.run([Bundle((entry,), 0)], way=NAIVE, layers=True) for entry in every}
+    size = max(float(own.last.abs().max()) for own in alone.values())
+    contenders = {
+        "naive batches": (list(in_item_batches(workload, sizes)), NAIVE),
+        "each prompt once": (batches, NAIVE),
+        **{way: (batches, way) for way in _WAYS[1:]},
+    }
+    differences = {}
+    for name, (asked, way) in contenders.items():
+        worst = 0.0
+        for bundles in asked:
+            found = passes.run(bundles, way=way, layers=True)
+            own = [alone[id(entry)] for entries, _ in bundles for entry in entries]
+            pairs = [(found.last, torch.cat([one.last for one in own]))]
+            if layered := [one.earlier for one in own if len(one.earlier)]:
+                pairs.append((found.earlier, torch.cat(layered)))
+            worst = max(worst, *(float((ours - its).abs().max()) for ours, its in pairs))
+        differences[name] = worst / size
+    return {
+        "benchmark": "collection-agreement",
+        "contender": subject.name,
+        "n_image_tokens": subject.n_tokens,
+        "dtype": str(subject.model.dtype).removeprefix("torch."),
+        "prompts": len(every),
+        "logits_size": round(size, 3),
+        "differences": differences,
+        "seed": seed,
+    }
+
+
+def make_passes(subject: Subject) -> tuple[Passes, Encoder]:
+    """Forward passes over a model, and what lays out its prompts."""
     processor = SimpleNamespace(tokenizer=SimpleNamespace(pad_token_id=0, eos_token_id=2))
     encoder = Encoder(processor)
+    dtype = str(subject.model.dtype).removeprefix("torch.")
+    loaded = LoadedModel(subject.model, processor, subject.model.device, dtype)
+    return Passes(loaded, find_parts(subject.model, name=subject.name), encoder), encoder
+
+
+def compare_speed(subject: Subject, sizes: Sizes, *, repeats: int, seed: int) -> Iterator[Record]:
+    """Seconds of each way, in rounds so that what else the machine does meets all of them, and operations."""
     device = subject.model.device
-    loaded = LoadedModel(subject.model, processor, device, str(subject.model.dtype).removeprefix("torch."))
-    passes = Passes(loaded, find_parts(subject.model, name=subject.name), encoder)
+    passes, encoder = make_passes(subject)
     workload = make_workload(subject, sizes, seed=seed)
     small = make_workload(subject, sizes._replace(header=8, text=6, question=6), seed=seed)
     rates = measure_rates(passes, text=small.texts[0], about=small.images[0][1])
     floor = rates.price(least_work(_bundles(workload, passes.image_token), n_layers=passes.n_layers))
+
+    def ask_once(way: str, *, layers: bool = True) -> Callable[[], None]:
+        return lambda: ask(passes, in_batches(workload, sizes, image_token=passes.image_token), way=way, layers=layers)
+
     contenders: dict[str, Callable[[], None]] = {
         "three generate calls an item": lambda: generate_items(passes, subject.model, encoder, workload),
-        "naive batches": lambda: ask_items(passes, workload, sizes),
-        "each prompt once": lambda: ask(passes, workload, sizes, way=NAIVE),
-        "each prompt once, no lens": lambda: ask(passes, workload, sizes, way=NAIVE, layers=False),
-        **{way: (lambda way=way: ask(passes, workload, sizes, way=way)) for way in (DEDUPLICATED, CACHED, PACKED)},  # type: ignore[misc]
+        "naive batches": lambda: ask(passes, in_item_batches(workload, sizes), way=NAIVE),
+        "each prompt once": ask_once(NAIVE),
+        "each prompt once, no lens": ask_once(NAIVE, layers=False),
+        **{way: ask_once(way) for way in (DEDUPLICATED, CACHED, PACKED)},
     }
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(repeats + 1):
@@ -175,7 +228,7 @@ def compare_speed(subject: Subject, sizes: Sizes, *, repeats: int, seed: int) ->
             "contender": name,
             "model": subject.name,
             "device": _device_name(device),
-            "dtype": loaded.dtype,
+            "dtype": str(subject.model.dtype).removeprefix("torch."),
             "n_image_tokens": subject.n_tokens,
             "n_items": sum(1 for _ in workload.items),
             "seconds": round(float(np.median(taken)), 3),
@@ -245,7 +298,9 @@ def small_llava(*, quick: bool) -> Subject:
     vision = {"hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 6, "num_attention_heads": 4}
     text = {"hidden_size": 512, "intermediate_size": 1376, "num_hidden_layers": 8, "num_attention_heads": 8}
     pixels = 70 if quick else 336
-    return _llava("llava, 576 tokens an image", vision, text, pixels=pixels)
+    subject = _llava("llava, 576 tokens an image", vision, text, pixels=pixels)
+    spread(subject.model, gain=_GAIN)
+    return subject
 
 
 def real_models() -> Iterator[Subject]:
@@ -330,6 +385,8 @@ def main() -> None:
     if options.real:
         sizes = Sizes(n_images=32, images_a_pass=16)
         for subject in real_models():
+            agreement = compare_at_size(subject, sizes._replace(n_images=2), seed=options.seed)
+            write_record(agreement, packages=_PACKAGES)
             for record in compare_speed(subject, sizes, repeats=3, seed=options.seed):
                 write_record({**record, "kernels": subject.name}, packages=_PACKAGES)
         return
@@ -338,6 +395,7 @@ def main() -> None:
     sizes = Sizes(n_images=2) if options.quick else Sizes()
     write_record(count_real(sizes, seed=options.seed), packages=_PACKAGES)
     subject = small_llava(quick=options.quick)
+    write_record(compare_at_size(subject, sizes, seed=options.seed), packages=_PACKAGES)
     for record in compare_speed(subject, sizes, repeats=1 if options.quick else 3, seed=options.seed):
         write_record(record, packages=_PACKAGES)
 

@@ -9,6 +9,7 @@ Kernels are compiled from nothing in a cache of the run's own, so that first cal
 """
 
 import argparse
+import importlib.util
 import json
 import os
 import shutil
@@ -24,6 +25,7 @@ RESULTS = ROOT / "benchmarks" / "results.jsonl"
 PAGE = ROOT / "benchmarks" / "README.md"
 BENCHMARKS = ("sampling", "intervals", "scale")
 WHOLE = ("switching", "hidden", "collection")
+FAULTS = ("kills", "precision", "ray")
 PEERS_IN_R = ("glmmTMB", "glmer")
 SAMPLERS = ("mfbayes-nuts", "mfbayes-reference", "bambi", "bambi-cells", "pymc", "numpyro")
 _LONGEST = 3600
@@ -78,6 +80,11 @@ def plan(size: Size, *, only: str | None, seed: int, folder: Path) -> Iterator[S
     for name in WHOLE:
         if only in (None, name):
             yield Step(module=name, arguments=(*seeded, *(("--quick",) if size is QUICK else ())))
+    for what in FAULTS if only in (None, "faults") else ():
+        if what == "ray" and importlib.util.find_spec("ray") is None:
+            _say("Ray is not there: it is left out. Install it with: pip install 'mfbayes[ray]'.")
+        else:
+            yield Step(module="faults", arguments=(what, *seeded, *(("--quick",) if size is QUICK else ())))
 
 
 def take(step: Step, kernels: Path | None) -> list[str] | None:
@@ -105,7 +112,7 @@ def main() -> int:
     """Run what is asked for; 1 where a contender failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="small sizes, nothing kept")
-    parser.add_argument("--only", choices=(*BENCHMARKS, *WHOLE), help="one benchmark")
+    parser.add_argument("--only", choices=(*BENCHMARKS, *WHOLE, "faults"), help="one benchmark")
     parser.add_argument("--contender", choices=(*SAMPLERS, "mfbayes-fast", *PEERS_IN_R), help="one contender")
     parser.add_argument("--seed", type=int, default=20260)
     options = parser.parse_args()

@@ -5,6 +5,7 @@ python -m benchmarks.table benchmarks/results.jsonl benchmarks/README.md
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -60,8 +61,11 @@ def render(records: Sequence[Record]) -> str:
         ("scale", _scale),
         ("gradient", _layer_gradients),
         ("fit", _layer_fits),
-        ("collection-speed", _ways),
+        ("collection-speed", partial(_ways, found=found)),
         ("exactness", _exactness),
+        ("precision", _precisions),
+        ("kills", _kills),
+        ("ray", _engines),
     ):
         own = [record for record in records if record["benchmark"].endswith(name)]
         if own:
@@ -109,7 +113,27 @@ def claim_all(found: dict[tuple[str, str, str], Record]) -> list[Claim]:
     for record in counted:
         text = f"{record['contender']}: operations of packed rows over the floor"
         claims.append(Claim(text, record["packed_over_floor"], 1.05, 1.02))
-    return claims + _claim_ways([record for record in found.values() if record["benchmark"] == "collection-speed"])
+    claims += _claim_ways([record for record in found.values() if record["benchmark"] == "collection-speed"])
+    for record in found.values():
+        if record["benchmark"] == "collection-agreement" and record["dtype"] == "float32":
+            text = f"{record['contender']}, packed: largest difference of logits, over their size"
+            claims.append(Claim(text, record["differences"]["packed"], 1e-5, 1e-5))
+    return claims + _claim_faults(found)
+
+
+def _claim_faults(found: dict[tuple[str, str, str], Record]) -> list[Claim]:
+    claims = []
+    kills = found.get(("faults-kills", "mfbayes", ""))
+    if kills:
+        wanted, landed = kills["kills_wanted"], kills["killed_while_running"]
+        claims.append(Claim("collections killed while they ran", landed, wanted, wanted, at_least=True))
+        text = "of them, gone on to the bytes of an undisturbed one"
+        claims.append(Claim(text, kills["equal_to_undisturbed"], landed, landed, at_least=True))
+    on_ray = found.get(("faults-ray", "ray, two workers", ""))
+    if on_ray:
+        text = "on Ray, two workers: share of files with the bytes of two parts without it"
+        claims.append(Claim(text, float(on_ray["equal"]), 1, 1, at_least=True))
+    return claims
 
 
 def _claim_ways(records: list[Record]) -> list[Claim]:
@@ -268,10 +292,14 @@ def _layer_fits(records: list[Record]) -> str:
     return _tabulate(head, rows)
 
 
-def _ways(records: list[Record]) -> str:
+def _ways(records: list[Record], found: dict[tuple[str, str, str], Record]) -> str:
     parts = []
     for model in dict.fromkeys(record["model"] for record in records):
         own = [record for record in records if record["model"] == model]
+        agreement = next(
+            (r for (name, its, _), r in found.items() if (name, its) == ("collection-agreement", model)), None
+        )
+        apart = agreement["differences"] if agreement else {}
         rows = [
             (
                 record["contender"],
@@ -280,10 +308,19 @@ def _ways(records: list[Record]) -> str:
                 f"{record['flops'] / 1e12:.3f}",
                 f"{record['flops_over_floor']:.3f}",
                 f"{record['share_of_peak']:.0%}" if record["share_of_peak"] else "-",
+                f"{apart[record['contender']]:.0e}" if record["contender"] in apart else "-",
             )
             for record in sorted(own, key=lambda record: -record["seconds"])
         ]
-        head = ("way", "s", "faster than naive batches by", "TFLOP", "over the floor", "of the device's peak")
+        head = (
+            "way",
+            "s",
+            "faster than naive batches by",
+            "TFLOP",
+            "over the floor",
+            "of the device's peak",
+            "largest difference of logits",
+        )
         title = f"### Asking: {model}, {own[0]['n_items']} items, {own[0]['dtype']} on {own[0]['device']}"
         parts.append(f"{title}\n\n{_tabulate(head, rows)}")
     return "\n\n".join(parts)
@@ -300,6 +337,82 @@ def _exactness(records: list[Record]) -> str:
     ]
     title = "### Asking: largest difference of any layer's logits from single prompts, over the logits' size"
     return f"{title}\n\n{_tabulate(('family', *ways), rows)}"
+
+
+def _precisions(records: list[Record]) -> str:
+    rows = []
+    for record in records:
+        for what, errors in (("all", record["errors"]), ("its audit", record["audit"])):
+            cells = [
+                " / ".join(f"{errors[name][level]:.1{kind}}" for level in ("median", "p95", "largest"))
+                for name, kind in (("dH", "e"), ("H", "e"), ("H_relative", "%"))
+            ]
+            items, prompts = (f"{errors[name]:,}".replace(",", "\u202f") for name in ("items", "prompts"))
+            rows.append((f"{record['contender']}, {what}", items, prompts, *cells, f"{errors['answers_changed']:.1%}"))
+    head = ("precision and items", "items", "prompts", "error of dH", "of H, nats", "of H, relative", "answers changed")
+    title = f"### Asking: errors against float32, {records[0]['model']}: median / 95th percentile / largest"
+    return f"{title}\n\n{_tabulate(head, rows)}"
+
+
+def _kills(records: list[Record]) -> str:
+    rows = [
+        (
+            record["model"],
+            str(record["prompts"]),
+            str(record["collections_begun"]),
+            str(record["killed_while_running"]),
+            str(record["equal_to_undisturbed"]),
+            f"{min(record['share_answered_when_killed']):.0%} to {max(record['share_answered_when_killed']):.0%}",
+            f"{record['seconds_after_first_shard']:.1f}",
+        )
+        for record in records
+        if record["share_answered_when_killed"]
+    ]
+    head = (
+        "model",
+        "prompts",
+        "collections begun",
+        "killed while running",
+        "equal to an undisturbed one",
+        "answered when killed",
+        "s from first shard to end",
+    )
+    return f"### Asking: killed at random moments and gone on with\n\n{_tabulate(head, rows)}"
+
+
+def _engines(records: list[Record]) -> str:
+    plain = next((record for record in records if "equal" not in record), None)
+    # Under load the difference of two runs is that of what else the machine did.
+    quiet = all(_is_quiet(record) for record in records)
+    rows = [
+        (
+            record["contender"],
+            f"{record['seconds']:.1f}",
+            f"{record['seconds'] - plain['seconds']:+.1f}" if quiet and plain else "-",
+            f"{record['cpu_seconds']:.1f}",
+            f"{record['cpu_seconds'] - plain['cpu_seconds']:+.1f}" if plain else "-",
+            f"{record['load'][0]:.0f}",
+            f"{record['seconds_starting_cluster']:.1f}",
+            f"{record['seconds_loading']:.1f}",
+            f"{record['seconds_asking']:.1f}",
+            {True: "yes", False: "no"}.get(record.get("equal"), "-"),
+        )
+        for record in sorted(records, key=lambda record: "equal" in record)
+    ]
+    head = (
+        "engine",
+        "s",
+        "overhead, s",
+        "load",
+        "starting a cluster, s",
+        "loading, s",
+        "asking, s of both",
+        "same bytes",
+    )
+    title = f"### Asking: {records[0]['prompts']:,} prompts by two processes, {records[0]['model']}".replace(
+        ",", "\u202f", 1
+    )
+    return f"{title}\n\n{_tabulate(head, rows)}"
 
 
 def _machines(records: Sequence[Record]) -> str:
@@ -326,6 +439,8 @@ def _tabulate(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def _number(value: float) -> str:
     if value >= 100 or value == int(value):
         return f"{value:.0f}"
+    if value < 0.01:
+        return f"{value:.0e}"
     return f"{value:.3f}" if 0.9 < value < 1.1 else f"{value:.1f}"
 
 

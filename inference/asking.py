@@ -1,5 +1,6 @@
 """Asks a model: batched forward passes, reduced where they ran to what the study needs."""
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
@@ -27,6 +28,8 @@ from mfbayes.names import AUTO, IMAGE, OTHER, STATE_CODES, TEXT
 MAX_TOKENS: Final = 8
 # Images made ready while the device is busy with others.
 _AHEAD: Final = 8
+# Threads that do so; more than a few would take the processors that the model needs where there is no other device.
+_WORKERS: Final = min(4, os.cpu_count() or 1)
 
 
 class OverflowedError(InputError):
@@ -131,16 +134,20 @@ class Asker:
         return found[[order.index(id(entry)) for entry in batch]]
 
     def _encode_ahead(self, images: Iterable[tuple[Image.Image, Sequence[Prompt]]]) -> Iterator[list[Encoded]]:
-        """Encode images in a thread of its own, a few ahead of those in use."""
+        """Encode images in threads of their own, a few ahead of those in use, and in their order."""
         source = iter(images)
 
-        def encode() -> list[list[Encoded]]:
-            return [self.encoder.encode_image(prompts, image) for image, prompts in islice(source, _AHEAD)]
+        def encode_one(pair: tuple[Image.Image, Sequence[Prompt]]) -> list[Encoded]:
+            return self.encoder.encode_image(pair[1], pair[0])
 
-        with ThreadPoolExecutor(1) as pool:
-            ready: Future[list[list[Encoded]]] = pool.submit(encode)
+        with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(_WORKERS) as workers:
+
+            def encode() -> list[list[Encoded]]:
+                return list(workers.map(encode_one, islice(source, _AHEAD)))
+
+            ready: Future[list[list[Encoded]]] = reader.submit(encode)
             while some := ready.result():
-                ready = pool.submit(encode)
+                ready = reader.submit(encode)
                 yield from some
 
     def _bundles(self, group: Sequence[Encoded]) -> list[Bundle]:

@@ -22,7 +22,7 @@ from mfbayes.inference.orders import ask_both_orders, average_orders, write_aver
 from mfbayes.inference.prompts import Plan, plan_prompts
 from mfbayes.inference.rounds import Round, precision_begun
 from mfbayes.inference.shards import Answers, Facts, sweep
-from mfbayes.inference.sources import find_model
+from mfbayes.inference.sources import ModelFolder, locate_model
 from mfbayes.inference.units import WHOLE, parse_share
 from mfbayes.names import AUTO, COLLECTED_FOLDER, TRACES_FILE, TRIALS_FILE
 from mfbayes.storage import hash_content, hash_file, make_folder, read_json, replacing, write_json
@@ -106,7 +106,11 @@ def collect(
         raise InputError(f"Expected a batch size of at least 1, but {batch_size} came. Change --batch-size.")
     share = WHOLE if shard is None else parse_share(shard)
     opened = open_engine(engine, address=address, workers=workers)
-    source = find_model(model)
+    place = locate_model(model)
+    if engine == HERE and not any((out / COLLECTED_FOLDER).glob(place.results_pattern)):
+        # Nothing can be there to be given back: the model will be loaded.
+        _check_before_reading(place, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
+    source = place.identify()
     asked = dataset if isinstance(dataset, Dataset) else read_dataset(dataset)
     words = asked.manifest
     if letters:
@@ -158,6 +162,12 @@ def collect(
     counts = {"prompts": len(plan.prompts), "prompts_asked_by_last_call": n_asked}
     _finish(folder, job, answers, words, {**settings, **counts, **summarise_facts(answers.facts), "audit": audit})
     return folder
+
+
+def _check_before_reading(place: ModelFolder, *, device: str, dtype: str, trust_remote_code: bool) -> None:
+    from mfbayes.inference.loading import check_before_reading
+
+    check_before_reading(place, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
 
 
 def _plan(dataset: Dataset, *, limit: int | None) -> Plan:

@@ -64,16 +64,24 @@ class _PreparedImage:
         self._processor = processor
         self._image = image
         self.features: dict[str, Any] | None = None
+        self.call: tuple[bool, tuple[Any, ...], dict[str, Any]] | None = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._processor, name)
 
     def __call__(self, images: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
         nested = isinstance(images, (list, tuple)) and isinstance(images[0], (list, tuple))
-        if self.features is None:
-            single = [[self._image]] if nested else [self._image]
-            self.features = dict(self._processor(single, *args, **{**kwargs, "return_tensors": "pt"}))
+        call = (nested, args, kwargs)
+        if self.features is None or repr(call) != repr(self.call):
+            self.prepare(call)
+        assert self.features is not None  # noqa: S101
         return {name: _repeat(value, len(images)) for name, value in self.features.items()}
+
+    def prepare(self, call: tuple[bool, tuple[Any, ...], dict[str, Any]]) -> None:
+        """Make the image's tensors as a call would: nested in a list of its own or not, and with its arguments."""
+        nested, args, kwargs = self.call = call
+        single = [[self._image]] if nested else [self._image]
+        self.features = dict(self._processor(single, *args, **{**kwargs, "return_tensors": "pt"}))
 
 
 def _repeat(value: Any, times: int) -> Any:
@@ -92,8 +100,10 @@ class Encoder:
     def __init__(self, processor: Any) -> None:
         self._processor = processor
         self._tokenizer = processor.tokenizer
-        # Images are prepared in a thread of their own, and fast tokenizers are not made for two at a time.
+        # Fast tokenizers are not made for two threads at a time.
         self._lock = threading.Lock()
+        self._images = getattr(processor, "image_processor", None)
+        self._call: tuple[bool, tuple[Any, ...], dict[str, Any]] | None = None
 
     @property
     def pad_token(self) -> int:
@@ -120,18 +130,26 @@ class Encoder:
 
     def encode_image(self, prompts: Sequence[Prompt], image: Image.Image) -> list[Encoded]:
         """Encode all prompts about one image, which is preprocessed once."""
+        prepared = _PreparedImage(self._images, image)
+        if self._call is not None and self._is_stateless:
+            # As the processor will ask for it, which the first image told; beside other images, outside the lock.
+            prepared.prepare(self._call)
         with self._lock:
-            own = self._processor.image_processor
-            prepared = _PreparedImage(own, image)
             self._processor.image_processor = prepared
             try:
                 output = self._processor(images=[[image]] * len(prompts), **self._texts(prompts))
             finally:
-                self._processor.image_processor = own
+                self._processor.image_processor = self._images
+            self._call = prepared.call
         features = prepared.features or {}
         tensors = {name: value for name, value in features.items() if isinstance(value, torch.Tensor)}
         kept = {name: value for name, value in tensors.items() if name in output and name not in _NOT_FOR_THE_MODEL}
         return self._encode(prompts, output, kept)
+
+    @property
+    def _is_stateless(self) -> bool:
+        """Whether two images may be prepared at once: nobody knows what foreign code keeps."""
+        return type(self._images).__module__.startswith("transformers.")
 
     def _texts(self, prompts: Sequence[Prompt]) -> dict[str, Any]:
         rendered = [self.render(prompt) for prompt in prompts]

@@ -10,7 +10,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 
 from mfbayes.errors import InputError
 from mfbayes.inference.memory import check_memory, is_out_of_memory
-from mfbayes.inference.sources import ModelSource, read_config
+from mfbayes.inference.sources import ModelFolder, ModelSource, read_config
 from mfbayes.names import AUTO
 
 # Handing such a model's work to several threads takes longer than the work itself.
@@ -86,6 +86,19 @@ def load_model(
     return LoadedModel(model, processor, place, precision)
 
 
+def check_before_reading(place: ModelFolder, *, device: str, dtype: str, trust_remote_code: bool) -> None:
+    """Refuse a model that cannot be loaded here, before its files are hashed.
+
+    Raises
+    ------
+    InputError
+        As `load_model` does for device, precision, architecture and memory.
+    """
+    found = choose_device(device)
+    check_architecture(place, trust_remote_code=trust_remote_code)
+    check_memory(place, device=found, dtype=choose_dtype(dtype, found, place))
+
+
 def choose_device(device: str) -> torch.device:
     """The device asked for, if it is there."""
     if device == AUTO:
@@ -102,7 +115,7 @@ def choose_device(device: str) -> torch.device:
     return place
 
 
-def choose_dtype(dtype: str, device: torch.device, source: ModelSource) -> str:
+def choose_dtype(dtype: str, device: torch.device, source: ModelSource | ModelFolder) -> str:
     """Precision to load in: half precisions are slow on CPUs and blur small entropies, so a CPU gets float32."""
     if dtype != AUTO:
         if dtype not in DTYPES:
@@ -117,7 +130,7 @@ def choose_dtype(dtype: str, device: torch.device, source: ModelSource) -> str:
     return next((str(name) for name in told if name in DTYPES), "float32")
 
 
-def check_architecture(source: ModelSource, *, trust_remote_code: bool) -> None:
+def check_architecture(source: ModelSource | ModelFolder, *, trust_remote_code: bool) -> None:
     """Refuse a model that takes no images, before its weights are read."""
     config = read_config(source.folder)
     kind = config.get("model_type", "")

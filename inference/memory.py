@@ -9,7 +9,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from mfbayes.errors import InputError, TooLargeError
-from mfbayes.inference.sources import ModelSource, weight_files
+from mfbayes.inference.sources import ModelFolder, ModelSource, weight_files
 
 _CGROUPS: Final = Path("/sys/fs/cgroup")
 _BYTES: Final = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -91,7 +91,7 @@ def _group_limits() -> list[int]:
     return left
 
 
-def check_memory(source: ModelSource, *, device: torch.device, dtype: str) -> None:
+def check_memory(source: ModelSource | ModelFolder, *, device: torch.device, dtype: str) -> None:
     """Refuse a model whose weights do not fit into what is free.
 
     Raises

@@ -8,6 +8,9 @@ from torch import nn
 
 from mfbayes.errors import InputError
 
+# Of broken weights in a message.
+_NAMED = 3
+
 
 @dataclass(frozen=True, slots=True)
 class Parts:
@@ -37,7 +40,8 @@ def find_parts(model: Any, *, name: str) -> Parts:
     Raises
     ------
     InputError
-        If the model is built in another way, so that a lens would show something else.
+        If the model is built in another way, so that a lens would show something else; or if its weights, or what
+        it makes of a few tokens, are not finite.
     """
     head, decoder = model.get_output_embeddings(), model.get_decoder()
     count = model.config.get_text_config(decoder=True).num_hidden_layers
@@ -51,6 +55,9 @@ def find_parts(model: Any, *, name: str) -> Parts:
     layers = tuple(min(lists, key=lambda entry: entry[0])[1])
     norm = _find_norm(model, decoder, layers[-1], head)
     if norm is None:
+        # Values that are not finite equal nothing, not even themselves.
+        if broken := name_broken_weights(model):
+            raise InputError(f"{name} has weights that are not finite: {broken}. Fetch or save it again.")
         raise InputError(
             f"No final norm stands between the last layer of {name} and its head, so its layers cannot be read."
         )
@@ -81,6 +88,24 @@ def _find_norm(model: Any, decoder: nn.Module, last: nn.Module, head: nn.Module)
         for hook in hooks:
             hook.remove()
     return None
+
+
+def name_broken_weights(model: nn.Module) -> str:
+    """Names of weights that hold NaN or infinite values, how many of how many; empty where all are finite.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+
+    Returns
+    -------
+    str
+        Three of them at most, in the order of the model, and how many more there are.
+    """
+    counts = {name: int((~torch.isfinite(weights)).sum()) for name, weights in model.named_parameters()}
+    broken = [f"{name} ({count} of {model.get_parameter(name).numel()})" for name, count in counts.items() if count]
+    more = f" and {len(broken) - _NAMED} more" if len(broken) > _NAMED else ""
+    return ", ".join(broken[:_NAMED]) + more
 
 
 def _is_same(output: torch.Tensor, hidden: torch.Tensor) -> bool:

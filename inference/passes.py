@@ -62,6 +62,11 @@ class Passes:
             PACKED_BLOCKS: self._packed_blocks,
         }
 
+    @property
+    def sees_apart(self) -> bool:
+        """Whether images are seen in a step of its own, which prompts about them can share."""
+        return hasattr(self._core, "get_image_features")
+
     def run(self, bundles: Sequence[Bundle], *, way: str, layers: bool) -> Readings:
         """Logits of all prompts of some bundles, in their order.
 
@@ -111,7 +116,7 @@ class Passes:
 
     def _deduplicated(self, bundles: Sequence[Bundle], layers: bool, cache: Any) -> Readings:
         batch = _entries(bundles)
-        if not batch[0].image or not hasattr(self._core, "get_image_features"):
+        if not batch[0].image or not self.sees_apart:
             return self._naive(bundles, layers, cache)
         unique = {id(entry.image): entry.image for entry in batch}
         number = {key: index for index, key in enumerate(unique)}
@@ -258,9 +263,12 @@ def _spread(value: Any, owners: torch.Tensor, n_images: int) -> Any:
         return None
     if isinstance(value, ModelOutput):
         # What goes into the decoder must be there; the tower's inner states are of no use further on.
-        kept = {"pooler_output": _spread(value["pooler_output"], owners, n_images)}
+        kept: dict[str, Any] = {"pooler_output": _spread(value["pooler_output"], owners, n_images)}
         with suppress(InputError):
             kept["last_hidden_state"] = _spread(value.get("last_hidden_state"), owners, n_images)
+        if value.get("deepstack_features") is not None:
+            # Qwen3-VL's decoder takes features from several depths of the tower.
+            kept["deepstack_features"] = [_spread(depth, owners, n_images) for depth in value["deepstack_features"]]
         return type(value)(**kept)
     if isinstance(value, torch.Tensor) and len(value) == n_images:
         return value[owners]

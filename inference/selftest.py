@@ -13,6 +13,7 @@ from mfbayes.inference.asking import Asker
 from mfbayes.inference.encoding import Encoded
 from mfbayes.inference.loading import LoadedModel
 from mfbayes.inference.memory import is_out_of_memory
+from mfbayes.inference.parts import name_broken_weights
 from mfbayes.inference.passes import CACHED, DEDUPLICATED, NAIVE, PACKED, PACKED_BLOCKS, forget_positions
 from mfbayes.inference.prompts import Prompt
 from mfbayes.inference.sharing import Bundle, bundle
@@ -79,6 +80,8 @@ def check_model(
     alone = torch.stack([_plain_logits(asker, loaded, entry) for entry in batch])
     read = _exact(torch.cat([asker.logits([entry], layers=True)[:, -1] for entry in batch]))
     if not bool(torch.isfinite(alone).all()):
+        if broken := name_broken_weights(loaded.model):
+            raise InputError(f"{asker.name} has weights that are not finite: {broken}. Fetch or save it again.")
         raise InputError(
             f"{asker.name} gives logits that are not finite. Ask it in a wider precision (--dtype float32), or "
             "fetch its weights again."
@@ -176,11 +179,16 @@ def choose_way(asker: Asker, check: Exactness, *, batch_size: int) -> dict[str, 
         return {"way": NAIVE, "way_reason": "naive: prompts are asked one at a time"}
     if wanted == NAIVE:
         return {"way": NAIVE, "way_reason": "naive: as asked for"}
+    ways = _WAYS if wanted == AUTO else (wanted,)
+    parted = ""
     if wanted == AUTO and not check.shares:
-        return {"way": NAIVE, "way_reason": "naive: prompts part before the image ends, so they share nothing"}
+        parted = "prompts part before the image ends, so they share "
+        if not asker.passes.sees_apart:
+            return {"way": NAIVE, "way_reason": f"naive: {parted}nothing"}
+        ways, parted = (DEDUPLICATED,), f"{parted}what is seen in it and no more"
     record: dict[str, Any] = {}
-    rejected: list[str] = []
-    for way in _WAYS if wanted == AUTO else (wanted,):
+    rejected: list[str] = [parted] if parted else []
+    for way in ways:
         try:
             difference = check.differ(way)
         except _FAILURES as error:

@@ -20,6 +20,12 @@ _WEIGHTS: Final = Path(__file__).parent / "embedded" / "weights"
 _HUB_ID: Final = re.compile(r"^(?!.*(--|\.\.))[\w.-]{1,96}/[\w.-]{1,96}$")
 _WANTED: Final = ("*.json", "*.jinja", "*.txt", "*.model", "*.py", "*.safetensors")
 _UNWANTED: Final = ("original/*", "consolidated*", "onnx/*")
+_PICKLES: Final = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+_ONLY_PICKLES: Final = (
+    "{name} has no safetensors weights, only pickled ones, which can run code when they are read and are not loaded. "
+    "Where you trust them, load it with transformers and save it with `model.save_pretrained(folder)`, processor and "
+    "all; then pass that folder."
+)
 _PROSE: Final = {"README.md", "LICENSE", ".gitattributes", ".gitignore"}
 
 
@@ -53,6 +59,41 @@ class ModelSource:
         return folder_name(self.name)
 
 
+@dataclass(frozen=True, slots=True)
+class ModelFolder:
+    """Where a model is, before its files are read: hashing tens of GB takes minutes.
+
+    Attributes
+    ----------
+    name : str
+        What the user called it: the name of an embedded model, a path, or a hub id.
+    folder : Path
+        Holds config, weights and processor.
+    kind : str
+        "embedded", "local" or "hub".
+    """
+
+    name: str
+    folder: Path
+    kind: str
+
+    @property
+    def results_pattern(self) -> str:
+        """Glob pattern of the folders that hold results of this model, or of others whose folder is called the same."""
+        return f"{_stem(self.folder)}@*" if self.kind == LOCAL else folder_name(self.name)
+
+    def identify(self) -> ModelSource:
+        """The same with its name in results and its hash, for which every file is read that is no blob of the hub."""
+        content = hash_folder(self.folder)
+        # "@" is in no hub id and no embedded name; the hash tells folders of one name apart.
+        name = f"{_stem(self.folder)}@{content[:8]}" if self.kind == LOCAL else self.name
+        return ModelSource(name, self.folder, self.kind, content, self.folder.name if self.kind == HUB else "")
+
+
+def _stem(folder: Path) -> str:
+    return re.sub(r"[^\w.-]+", "-", folder.resolve().name).strip(".-") or "model"
+
+
 def folder_name(name: str) -> str:
     """File name of a model's results: hub ids become one name that no other id gives.
 
@@ -71,6 +112,17 @@ def embedded_models() -> dict[str, Path]:
 
 
 def find_model(name: str) -> ModelSource:
+    """Find a model as `locate_model` does, and read its files to know their hash.
+
+    Raises
+    ------
+    InputError
+        As `locate_model` does.
+    """
+    return locate_model(name).identify()
+
+
+def locate_model(name: str) -> ModelFolder:
     """Find a model by name, path or hub id, fetching it from the hub only if it is not here yet.
 
     Raises
@@ -79,18 +131,19 @@ def find_model(name: str) -> ModelSource:
         If there is no such model, it cannot be fetched, or it is not one that can be asked about images.
     """
     embedded = embedded_models()
-    if name in embedded:
-        return _source(name, embedded[name], EMBEDDED)
     path = Path(name).expanduser()
-    if path.is_dir():
-        check_folder(path, name)
-        return _local(path)
-    if path.exists():
+    if name in embedded:
+        found = ModelFolder(name, embedded[name], EMBEDDED)
+    elif path.is_dir():
+        found = ModelFolder(name, path, LOCAL)
+    elif path.exists():
         raise InputError(f"Expected a model's folder at {name}, but it is a file. Name the folder that holds it.")
-    if _HUB_ID.match(name) and not name.startswith((".", "/")):
-        folder = _hub_folder(name)
-        return _source(name, folder, HUB, revision=folder.name)
-    raise InputError(f"There is no model {name!r}. {_suggest(name, embedded)}")
+    elif _HUB_ID.match(name) and not name.startswith((".", "/")):
+        found = ModelFolder(name, _hub_folder(name), HUB)
+    else:
+        raise InputError(f"There is no model {name!r}. {_suggest(name, embedded)}")
+    check_folder(found.folder, name)
+    return found
 
 
 def _suggest(name: str, embedded: Iterable[str]) -> str:
@@ -99,18 +152,6 @@ def _suggest(name: str, embedded: Iterable[str]) -> str:
     near = f"Did you mean {nearest[0]}? " if nearest else ""
     listing = f"Embedded models: {', '.join(known)}. " if known else ""
     return f"{near}{listing}A folder or a hub id such as org/name also names a model."
-
-
-def _local(path: Path) -> ModelSource:
-    content = hash_folder(path)
-    stem = re.sub(r"[^\w.-]+", "-", path.resolve().name).strip(".-") or "model"
-    # "@" is in no hub id and no embedded name; the hash tells folders of one name apart.
-    return ModelSource(f"{stem}@{content[:8]}", path, LOCAL, content)
-
-
-def _source(name: str, folder: Path, kind: str, *, revision: str = "") -> ModelSource:
-    check_folder(folder, name)
-    return ModelSource(name, folder, kind, hash_folder(folder), revision)
 
 
 def _hub_folder(name: str) -> Path:
@@ -129,7 +170,7 @@ def _hub_folder(name: str) -> Path:
     except (LocalEntryNotFoundError, OSError):
         pass
     try:
-        return Path(snapshot_download(name, allow_patterns=list(_WANTED), ignore_patterns=list(_UNWANTED)))
+        folder = Path(snapshot_download(name, allow_patterns=list(_WANTED), ignore_patterns=list(_UNWANTED)))
     except GatedRepoError as error:
         raise InputError(
             f"{name} asks for its licence to be accepted: do so on its page on the hub, then log in "
@@ -139,10 +180,43 @@ def _hub_folder(name: str) -> Path:
         raise InputError(f"The hub has no model {name!r}. {_suggest(name, embedded_models())}") from error
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         raise InputError(
-            f"{name} is not on this machine and cannot be fetched from the hub ({type(error).__name__}). "
+            f"{name} is not on this machine and cannot be fetched from the hub: {_why_not(error)}. "
             f"Fetch it where there is a network with `hf download {name}` and copy it to {_cache(constants)}, "
             "or pass the path of a folder that holds it."
         ) from error
+    if any(file.endswith(".safetensors") for file in missing_files(folder)) and _has_only_pickles(name, folder.name):
+        raise InputError(_ONLY_PICKLES.format(name=name))
+    return folder
+
+
+def _why_not(error: BaseException) -> str:
+    """Why the hub gave nothing, in words."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return "HF_HUB_OFFLINE is set"
+    # What the library raises may only say that nothing is here; what it was raised for says why.
+    cause: BaseException | None = error
+    while cause is not None:
+        status = getattr(getattr(cause, "response", None), "status_code", None)
+        if status is not None:
+            return f"it answered with status {status}"
+        if isinstance(cause, OSError) and cause.strerror and not isinstance(cause, ConnectionError):
+            return cause.strerror
+        cause = cause.__cause__
+    return "it cannot be reached"
+
+
+def _has_only_pickles(name: str, revision: str) -> bool:
+    """Whether a repository lists pickled weights and no others; False where it cannot be asked."""
+    from huggingface_hub import list_repo_files
+
+    try:
+        files = list_repo_files(name, revision=revision)
+    except Exception:
+        # Versions of the library fail by the errors of different HTTP clients; the answer only betters a message.
+        return False
+    return any(file.endswith(_PICKLES) for file in files) and not any(file.endswith(".safetensors") for file in files)
 
 
 def _cache(constants: Any) -> str:
@@ -184,13 +258,8 @@ def check_folder(folder: Path, name: str) -> None:
     missing = missing_files(folder)
     if not missing:
         return
-    if missing[-1].endswith(".safetensors") and any(
-        [*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth")]
-    ):
-        raise InputError(
-            f"{name} has no safetensors weights, only pickled ones, which can run code when they are read. "
-            "Save it with `model.save_pretrained(folder)` in a version of transformers that writes safetensors."
-        )
+    if missing[-1].endswith(".safetensors") and any(file.name.endswith(_PICKLES) for file in folder.iterdir()):
+        raise InputError(_ONLY_PICKLES.format(name=name))
     raise InputError(
         f"Expected a model with config.json and safetensors weights in {name}, but {', '.join(missing[:3])} "
         f"{'is' if len(missing) == 1 else 'are'} missing. Save it with save_pretrained, or fetch it again."

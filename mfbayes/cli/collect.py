@@ -35,7 +35,7 @@ def command(
     from mfbayes.datasets import read_dataset
     from mfbayes.inference.collection import collect
     from mfbayes.inference.engines import open_engine
-    from mfbayes.inference.sources import find_model
+    from mfbayes.inference.sources import locate_model
     from mfbayes.inference.units import parse_share
 
     with needing("inference"):
@@ -44,7 +44,7 @@ def command(
         if shard is not None:
             parse_share(shard)
         for name in model:
-            find_model(name)
+            locate_model(name)
         dataset = read_dataset(data or out / DATA_FOLDER)
         for name in model:
             folder = collect(

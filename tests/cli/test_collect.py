@@ -1,4 +1,5 @@
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,8 @@ import pandas as pd
 import pytest
 
 from mfbayes.data_gen.generation import generate
+from mfbayes.inference import memory, sources
+from mfbayes.inference.sources import embedded_models
 from mfbayes.storage import hash_file
 from tests.inference.conftest import save_llava
 
@@ -79,3 +82,40 @@ def test_letters_tell_what_the_order_does(run: Run, data: Path) -> None:
     for outcome in (first, again):
         assert f"both orders agree on {agree:.0%} [" in outcome.out
         assert f"of {len(conflicts)} items; lead of the first option, nats: {bias:+.2f} from both inputs" in outcome.out
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    """A user's copy of an embedded model."""
+    return Path(shutil.copytree(embedded_models()["llava-r50"], tmp_path / "own"))
+
+
+def test_a_models_files_are_read_once(run: Run, data: Path, own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed: list[Path] = []
+    honest = sources.hash_folder
+
+    def count(folder: Path) -> str:
+        hashed.append(folder)
+        return honest(folder)
+
+    monkeypatch.setattr(sources, "hash_folder", count)
+    options = ("--model", own, "--data", data, "--out", data.parent / "runs", "--limit", 1)
+    assert run("collect", *options).code == 0
+    assert hashed == [own]
+    # What is finished is given back, however little memory there is.
+    monkeypatch.setattr(memory, "free_memory", lambda device: 0)
+    assert run("collect", *options).code == 0
+    assert hashed == [own, own]
+
+
+def test_memory_is_checked_before_files_are_read(
+    run: Run, data: Path, own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(folder: Path) -> str:
+        raise AssertionError("hashed")
+
+    monkeypatch.setattr(sources, "hash_folder", refuse)
+    monkeypatch.setattr(memory, "free_memory", lambda device: 0)
+    outcome = run("collect", "--model", own, "--data", data, "--out", data.parent / "runs")
+    assert outcome.code == 2
+    assert "G parameters, which take" in outcome.err

@@ -228,10 +228,8 @@ FAMILIES: dict[str, Family] = {
 }
 
 
-def build(name: str, *, dtype: str = "float32", gain: float = 3.0) -> tuple[Any, Passes]:
-    """A model of a family, weights spread by `gain`, and its passes."""
-    torch.manual_seed(0)
-    model: Any = AutoModelForImageTextToText.from_config(FAMILIES[name].config(), dtype=torch.float32).eval()
+def spread(model: Any, *, gain: float) -> None:
+    """Spread untrained weights, norms and gates too, so that no error can hide behind ones and zeros."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for path, parameter in model.named_parameters():
@@ -242,6 +240,13 @@ def build(name: str, *, dtype: str = "float32", gain: float = 3.0) -> tuple[Any,
                 parameter.mul_(gain).add_(0.05 * noise)
             else:
                 parameter.add_((0.2 if "norm" in path else 0.05) * noise)
+
+
+def build(name: str, *, dtype: str = "float32", gain: float = 3.0) -> tuple[Any, Passes]:
+    """A model of a family, weights spread by `gain`, and its passes."""
+    torch.manual_seed(0)
+    model: Any = AutoModelForImageTextToText.from_config(FAMILIES[name].config(), dtype=torch.float32).eval()
+    spread(model, gain=gain)
     processor = SimpleNamespace(tokenizer=SimpleNamespace(pad_token_id=0, eos_token_id=2))
     if dtype != "float32":
         model = model.to(DTYPES[dtype])
@@ -250,16 +255,15 @@ def build(name: str, *, dtype: str = "float32", gain: float = 3.0) -> tuple[Any,
     return model, Passes(loaded, find_parts(model, name=name), Encoder(processor))
 
 
-def prompts_about(name: str, *, seed: int, layered: bool = True) -> list[Encoded]:
+def prompts_about(name: str, *, seed: int, layered: bool = True, text_first: bool = False) -> list[Encoded]:
     """Prompts of different lengths about one image; another seed is another image and asks the same."""
     family = FAMILIES[name]
     image = family.image(torch.Generator().manual_seed(seed))
     words = torch.Generator().manual_seed(5)
-    start = [1, 11, 12] + [IMAGE_TOKEN] * family.n_tokens
-    return [
-        _encode(family, start + torch.randint(5, 290, (n,), generator=words).tolist(), image, layered=layered)
-        for n in SUFFIXES
-    ]
+    start, seen = [1, 11, 12], [IMAGE_TOKEN] * family.n_tokens
+    drawn = [torch.randint(5, 290, (n,), generator=words).tolist() for n in SUFFIXES]
+    prompts = [start + own + seen + [13] if text_first else start + seen + own for own in drawn]
+    return [_encode(family, ids, image, layered=layered) for ids in prompts]
 
 
 def texts(name: str) -> list[Encoded]:

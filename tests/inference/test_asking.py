@@ -1,3 +1,4 @@
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from scipy.stats import entropy as scipy_entropy
 from mfbayes import indices
 from mfbayes.datasets import Dataset, read_pixels
 from mfbayes.errors import InputError
+from mfbayes.inference import asking
 from mfbayes.inference.answers import normalize_answer
 from mfbayes.inference.asking import (
     Asker,
@@ -19,6 +21,7 @@ from mfbayes.inference.asking import (
     least_confidence,
     margin_uncertainty,
 )
+from mfbayes.inference.encoding import Encoder
 from mfbayes.inference.loading import LoadedModel, load_model, silence_libraries
 from mfbayes.inference.prompts import Plan, Prompt, conversation, plan_prompts
 from mfbayes.inference.responses import Response
@@ -222,3 +225,38 @@ def test_other_indices_agree_with_the_reference_far_from_uniform() -> None:
     assert 0 < nlls[1, 0] < 1e-290
     for answer, ids in enumerate(tokens):
         np.testing.assert_allclose(nlls[:, answer], indices.answer_nll(logits, ids), rtol=1e-9)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_images_prepared_at_once_are_those_prepared_one_by_one_in_their_order(
+    name: str, model_folders: dict[str, Path], plan: Plan, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = load_model(find_model(str(model_folders[name])), device="cpu")
+    images = images_of(plan, dataset, 12)
+    own = loaded.processor.image_processor
+    expected = [Encoder(loaded.processor).encode_image(prompts, image) for image, prompts in images]
+    honest, running, most = type(own).__call__, [0], [0]
+
+    def slow(self: Any, *args: Any, **kwargs: Any) -> Any:
+        running[0] += 1
+        most[0] = max(most[0], running[0])
+        # The first ones take longest, so that an order by completion would differ.
+        time.sleep(max(0.05, 0.3 - 0.05 * most[0]))
+        try:
+            return honest(self, *args, **kwargs)
+        finally:
+            running[0] -= 1
+
+    monkeypatch.setattr(type(own), "__call__", slow)
+    monkeypatch.setattr(asking, "_WORKERS", 3)
+    asker = Asker(loaded, plan.answers, name="tiny", batch_size=8)
+    found = list(asker._encode_ahead(images))
+    assert loaded.processor.image_processor is own
+    assert 2 <= most[0] <= 3
+    assert len(found) == len(expected)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert [entry.prompt for entry in ours] == [entry.prompt for entry in theirs]
+        assert [entry.sequences for entry in ours] == [entry.sequences for entry in theirs]
+        assert ours[0].image.keys() == theirs[0].image.keys()
+        assert all(torch.equal(tensor, theirs[0].image[key]) for key, tensor in ours[0].image.items())
+        assert all(entry.image is ours[0].image for entry in ours)

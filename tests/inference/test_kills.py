@@ -69,19 +69,23 @@ def test_killed_collections_end_as_if_they_had_not_been(
         assert process.exitcode == 0
         seconds = time.perf_counter() - started
     expected = hash_results(next((tmp_path / "undisturbed" / "collected").iterdir()))
-    rng, codes = np.random.default_rng(kills), []
-    for number in range(kills):
-        moment = rng.uniform(number, number + 1) / kills * seconds
-        process = start(processes, dataset, model, tmp_path / str(number), dtype)
-        wait_for_shard(tmp_path / str(number))
+    rng, landed, tries = np.random.default_rng(kills), 0, 0
+    while landed < kills and tries < 4 * kills:
+        out, moment = tmp_path / str(tries), rng.uniform(0, seconds)
+        tries += 1
+        process = start(processes, dataset, model, out, dtype)
+        wait_for_shard(out)
         process.join(moment)
         process.kill()
         process.join()
-        codes.append(process.exitcode)
-        folder = collect(dataset, str(model), out=tmp_path / str(number), dtype=dtype, **OPTIONS)
+        if process.exitcode != -signal.SIGKILL or list(out.glob(f"collected/*/{COLLECTION_FILE}")):
+            # It was finished before its moment came.
+            continue
+        landed += 1
+        folder = collect(dataset, str(model), out=out, dtype=dtype, **OPTIONS)
         assert (folder / COLLECTION_FILE).is_file()
         assert hash_results(folder) == expected, f"killed {moment:.2f} s after the first shard"
-    assert codes.count(-signal.SIGKILL) >= kills / 2, codes
+    assert landed == kills, f"{landed} of {tries} collections were killed while they ran"
 
 
 # A narrow precision is audited, and the audit can be stopped too.

@@ -71,7 +71,7 @@ def test_last_layer_is_the_model_as_it_is_and_images_matter(name: str) -> None:
     assert read[0].earlier.shape == (1, len(passes._parts.layers) - 1, len(plain))
 
 
-@pytest.mark.parametrize("name", ["llava", "qwen2_5_vl", "mistral3", "llava_next"])
+@pytest.mark.parametrize("name", ["llava", "qwen2_5_vl", "qwen3_vl", "mistral3", "llava_next"])
 def test_images_are_seen_once_where_only_they_can_be_shared(name: str) -> None:
     _, passes = built(name)
     prompts = prompts_about(name, seed=1) + prompts_about(name, seed=2)

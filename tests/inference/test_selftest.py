@@ -8,21 +8,23 @@ import torch
 from mfbayes.inference.asking import Asker
 from mfbayes.inference.cost import measure_rates
 from mfbayes.inference.loading import LoadedModel
-from mfbayes.inference.passes import NAIVE, PACKED, Passes
+from mfbayes.inference.passes import DEDUPLICATED, NAIVE, PACKED, Passes
 from mfbayes.inference.selftest import Exactness, check_going_on, choose_way, relative_size
 from mfbayes.names import AUTO
 from tests.inference.families import FAMILIES, build, prompts_about, texts
 from tests.inference.test_passes import CHEAPEST
 
 
-def choose(name: str, *, dtype: str, gain: float = 3.0) -> dict[str, Any]:
+def choose(name: str, *, dtype: str, gain: float = 3.0, text_first: bool = False) -> dict[str, Any]:
     """What the self-test says of a family."""
     model, passes = build(name, dtype=dtype, gain=gain)
     asker = Asker.__new__(Asker)
     asker.passes, asker.encoder, asker.name = passes, passes._encoder, name
     asker.wanted, asker.way, asker.goes_on = AUTO, NAIVE, False
     loaded = LoadedModel(model, None, torch.device("cpu"), dtype)
-    check = Exactness(asker, loaded, [prompts_about(name, seed=seed) for seed in (1, 2)], texts(name))
+    check = Exactness(
+        asker, loaded, [prompts_about(name, seed=seed, text_first=text_first) for seed in (1, 2)], texts(name)
+    )
     found = choose_way(asker, check, batch_size=8)
     return found | check_going_on(asker, check) | {"limit": check.limit}
 
@@ -33,6 +35,21 @@ def test_the_right_way_is_found(name: str, dtype: str) -> None:
     found = choose(name, dtype=dtype)
     assert found["way"] == CHEAPEST.get(name, PACKED), found
     assert found["goes_on"] == (name != "paligemma"), found
+
+
+@pytest.mark.parametrize("name", ["llava", "qwen3_vl"])
+def test_where_prompts_part_before_the_image_it_is_seen_once(name: str) -> None:
+    found = choose(name, dtype="float32", text_first=True)
+    assert (found["way"], found["goes_on"]) == (DEDUPLICATED, True)
+    assert "what is seen in it" in found["way_reason"]
+    assert "difference_packed" not in found
+
+
+def test_where_an_image_is_seen_within_the_decoder_nothing_is_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Passes, "sees_apart", False)
+    found = choose("llava", dtype="float32", text_first=True)
+    assert found["way"] == NAIVE
+    assert found["way_reason"].endswith("share nothing")
 
 
 @pytest.mark.parametrize("gain", [1.0, 1.5])

@@ -1,8 +1,13 @@
+import errno
 import json
 import shutil
+from collections.abc import Callable
+from fnmatch import fnmatch
 from pathlib import Path
 
+import huggingface_hub
 import pytest
+from huggingface_hub.errors import LocalEntryNotFoundError
 
 from mfbayes.errors import InputError
 from mfbayes.inference import sources
@@ -65,8 +70,89 @@ def test_missing_hub_model_says_what_to_fetch(shipped: Path, tmp_path: Path, mon
 
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(InputError, match=r"hf download some-org/some-model.*cache"):
+    with pytest.raises(InputError, match=r"hub: HF_HUB_OFFLINE is set.*hf download some-org/some-model.*cache"):
         find_model("some-org/some-model")
+
+
+class Answer:
+    """What the hub answered."""
+
+    status_code = 503
+
+
+def unreachable() -> Exception:
+    return LocalEntryNotFoundError("nothing here")
+
+
+def busy() -> Exception:
+    error = LocalEntryNotFoundError("nothing here")
+    error.__cause__ = OSError("busy")
+    error.__cause__.response = Answer()  # type: ignore[attr-defined]
+    return error
+
+
+def full() -> Exception:
+    return OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize(
+    ("fail", "words"),
+    [
+        (unreachable, "it cannot be reached"),
+        (busy, "it answered with status 503"),
+        (full, "No space left on device"),
+    ],
+)
+def test_reasons_of_the_hub_are_told_in_words(
+    shipped: Path, monkeypatch: pytest.MonkeyPatch, fail: Callable[[], Exception], words: str
+) -> None:
+    def refuse(name: str, **options: object) -> str:
+        raise fail()
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
+    with pytest.raises(InputError, match=f"cannot be fetched from the hub: {words}") as caught:
+        find_model("some-org/some-model")
+    assert "Error" not in str(caught.value)
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, str]], None]:
+    """A hub with one repository, of which only what is asked for is fetched."""
+
+    def fill(files: dict[str, str]) -> None:
+        snapshot = tmp_path / "snapshots" / "abc123"
+
+        def download(name: str, *, allow_patterns: list[str], local_files_only: bool = False, **options: object) -> str:
+            if local_files_only:
+                raise LocalEntryNotFoundError("nothing here")
+            snapshot.mkdir(parents=True)
+            for file, text in files.items():
+                if any(fnmatch(file, pattern) for pattern in allow_patterns):
+                    (snapshot / file).write_text(text)
+            return str(snapshot)
+
+        monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+        monkeypatch.setattr(huggingface_hub, "list_repo_files", lambda name, *, revision: list(files))
+
+    return fill
+
+
+def test_repository_with_pickled_weights_only_is_refused_as_such(hub: Callable[[dict[str, str]], None]) -> None:
+    hub({"config.json": "{}", "pytorch_model-00001-of-00002.bin": "pickle", "pytorch_model.bin.index.json": "{}"})
+    with pytest.raises(InputError, match=r"some-org/some-model has no safetensors .* not loaded.*save_pretrained"):
+        find_model("some-org/some-model")
+
+
+def test_repository_without_any_weights_is_not_called_pickled(hub: Callable[[dict[str, str]], None]) -> None:
+    hub({"config.json": "{}"})
+    with pytest.raises(InputError, match=r"model\.safetensors is missing"):
+        find_model("some-org/some-model")
+
+
+def test_repository_with_both_is_taken(hub: Callable[[dict[str, str]], None]) -> None:
+    hub({"config.json": "{}", "pytorch_model.bin": "pickle", "model.safetensors": "weights"})
+    found = find_model("some-org/some-model")
+    assert (found.kind, found.revision, found.name) == ("hub", "abc123", "some-org/some-model")
 
 
 def test_file_instead_of_folder_is_refused(copied: Path) -> None:
