@@ -443,3 +443,51 @@ def test_maps_of_few_bins_or_silent_traces_claim_nothing(layered: xr.DataTree) -
     figure = draw_layer_maps(read_evidence(layered))
     assert figure is not None
     assert "No layer of any trace reads either answer: a and b." in figure.caption
+
+
+def test_the_share_of_silent_traces_is_tabled_with_its_interval(layered: xr.DataTree) -> None:
+    for name in ("traces", "oscillations"):
+        table = layered[f"estimates/{name}"].to_dataset()
+        for column, value in {"never_committed": 0.25, "never_lower": 0.1, "never_upper": 0.4}.items():
+            table[column][:] = value
+        # Of b's traces none commits.
+        table["never_committed"].loc[{"subject": "b"}] = 1.0
+        table["mean"].loc[{"subject": "b"}] = np.nan
+        put(layered, name, table)
+    html = render(layered)
+    rows = [[cell.replace("\N{NO-BREAK SPACE}", " ") for cell in row] for row in cells(html, "What traces do")]
+    assert next(row for row in rows if row[0] == "a" and row[2] == "ambiguous")[-1] == "25 % [10 % to 40 %]"
+    assert [row[3] for row in rows if row[0] == "b"] == ["\N{EN DASH}"] * 5
+    assert "never on a side</text>" in html
+
+
+def test_what_is_not_in_the_hazard_model_is_named(layered: xr.DataTree) -> None:
+    for name in ("hazard_by_depth", "hazard_by_distance", "switching_effects"):
+        put(layered, name, layered[f"estimates/{name}"].to_dataset().sel(subject=["a"]))
+    figure = draw_hazards(read_evidence(layered))
+    assert figure is not None
+    assert [panel.subject.key for panel in figure.panels if panel.subject] == ["a"]
+    assert figure.caption.endswith("or of a balance point: b.")
+    assert "mean of the population" in render(layered)
+
+
+def test_round_trips_are_not_said_to_peak_where_oscillations_do(layered: xr.DataTree) -> None:
+    table = layered["estimates/vacillation"].to_dataset()
+    for name, value in {"peak": 0.6, "peak_lower": 0.3, "peak_upper": 1.1, "peak_near": 0.0}.items():
+        table[name].loc[{"measure": "oscillations"}] = value
+        table[name].loc[{"measure": "round-trips"}] = np.nan
+    put(layered, "vacillation", table)
+    figure = draw_contrasts(read_evidence(layered))
+    assert figure is not None
+    assert figure.intro.endswith(
+        "The contrast in oscillations peaks at 0.6 [0.3, 1.1] from the balance point, not near it."
+    )
+    assert "in round trips peaks" not in figure.intro
+
+
+def test_it_is_said_how_many_models_all_models_are(layered: xr.DataTree) -> None:
+    table = layered["estimates/contrasts"].to_dataset()
+    assert "All models: mean" not in render(layered)
+    table["n_subjects"].loc[{"subject": "all"}] = 1
+    put(layered, "contrasts", table)
+    assert "All models: mean of the one of two with enough cases in every region." in render(layered)
