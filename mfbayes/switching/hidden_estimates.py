@@ -182,7 +182,8 @@ def describe_sides(
     present, group = np.unique(trajectories.group, return_inverse=True)
     ends = expand_tails(ci_prob, max(present.size, 2), n_drawn=max(present.size - 1, 1))
     for p_text, hidden in smooth_draws(posterior, coded):
-        drawn = rng.multinomial(max(present.size - 1, 1), np.full(present.size, 1 / present.size))[group]
+        times = rng.multinomial(max(present.size - 1, 1), np.full(present.size, 1 / present.size))
+        drawn = times[group].astype(np.float64)
         switches.append(_average(hidden, cell, n * len(REGIONS), drawn).reshape(n, -1))
         occupied.append(
             np.stack(
