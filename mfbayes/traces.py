@@ -28,14 +28,24 @@ def write_traces(path: Path, item: ArrayLike, state: ArrayLike, logit_difference
         The last layer is the model's own answer.
     logit_difference : array_like of float, shape (n_items, n_layers)
         Logit of the text answer minus logit of the image answer.
+
+    Raises
+    ------
+    InputError
+        Where rows have different depths, shapes do not agree, an item is twice, or a value is no state or no number.
     """
+    states, differences, items = _read_states(state), _read_differences(logit_difference), np.asarray(item, object)
+    if states.shape != differences.shape or items.shape != states.shape[:1]:
+        raise InputError(
+            "Expected an item for every row of the states, and logit differences of the shape of the states, got "
+            f"{items.shape} items, states of shape {states.shape} and logit differences of shape {differences.shape}."
+        )
     codes = dict(sorted(names.STATE_CODES.items(), key=lambda pair: pair[1]))
-    layers = np.asarray(state).shape[1]
     traces = xr.Dataset(
         {
             names.STATE: (
                 (names.ITEM, names.LAYER),
-                np.asarray(state, dtype=np.int8),
+                states,
                 {
                     "long_name": "top-1 token of the logit lens",
                     "flag_values": np.array(list(codes.values()), dtype=np.int8),
@@ -44,13 +54,17 @@ def write_traces(path: Path, item: ArrayLike, state: ArrayLike, logit_difference
             ),
             names.LOGIT_DIFFERENCE: (
                 (names.ITEM, names.LAYER),
-                np.asarray(logit_difference, dtype=np.float32),
+                differences,
                 {"long_name": "logit of the text answer minus logit of the image answer"},
             ),
         },
         coords={
-            names.ITEM: np.asarray(item, dtype=object),
-            names.LAYER: (names.LAYER, np.arange(1, layers + 1), {"long_name": "decoder layer, the last is the model"}),
+            names.ITEM: items,
+            names.LAYER: (
+                names.LAYER,
+                np.arange(1, states.shape[1] + 1),
+                {"long_name": "decoder layer, the last is the model"},
+            ),
         },
     )
     _check(traces, path)
@@ -76,7 +90,7 @@ def read_traces(path: str | Path) -> xr.Dataset:
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"The file {path} is not a whole netCDF file. {_REMEDY}") from error
     _check(traces, path)
-    return traces
+    return traces.assign({names.STATE: traces[names.STATE].astype(np.int8)})
 
 
 def count_oscillations(state: ArrayLike) -> NDArray[np.int64]:
@@ -223,12 +237,60 @@ def _find_switches(states: NDArray[np.int64]) -> NDArray[np.bool_]:
     return switches
 
 
+def _read_table(values: ArrayLike, what: str) -> NDArray[np.generic]:
+    """Numbers over (item, layer)."""
+    try:
+        found = np.asarray(values)
+    except ValueError as error:
+        raise InputError(
+            f"Expected {what} of the same number of layers in every row, got rows of different depth. The layers of "
+            "one model are as many for every item: write each model to a file of its own, and leave out broken traces."
+        ) from error
+    if found.ndim != 2 or not found.shape[1]:
+        raise InputError(
+            f"Expected {what} as a row for every item and a column for every layer, one or more, got the shape "
+            f"{found.shape}. A single trace is a table of one row."
+        )
+    if found.dtype.kind not in "biuf":
+        raise InputError(
+            f"Expected {what} as numbers, got {found.dtype.name} such as {found.flat[0] if found.size else ''!r}. "
+            "Convert them first."
+        )
+    return found
+
+
+def _read_states(values: ArrayLike) -> NDArray[np.int8]:
+    found = _read_table(values, "states")
+    _check_states(found, "")
+    return found.astype(np.int8)
+
+
+def _read_differences(values: ArrayLike) -> NDArray[np.float32]:
+    return _read_table(values, "logit differences").astype(np.float32)
+
+
+def _check_states(found: NDArray[np.generic], where: str) -> None:
+    """Before they become small whole numbers, which would turn 257 into 1 and NaN into 0."""
+    wrong = ~np.isin(found, list(names.STATE_CODES.values()))
+    if wrong.any():
+        row, layer = np.argwhere(wrong)[0]
+        meaning = ", ".join(f"{code} {name}" for name, code in names.STATE_CODES.items())
+        raise InputError(
+            f"Expected the states {sorted(names.STATE_CODES.values())} ({meaning}){where}, got {found[row, layer]} at "
+            f"layer {layer + 1} of row {row + 1}, and {int(wrong.sum())} such in all. Write -1 for whatever is neither "
+            "answer."
+        )
+
+
 def _check(traces: xr.Dataset, path: Path) -> None:
     dims = (names.ITEM, names.LAYER)
     for name in (names.STATE, names.LOGIT_DIFFERENCE):
         if name not in traces or traces[name].dims != dims:
             raise InputError(f"Expected {name!r} over {dims} in {path}. {_REMEDY}")
+        if traces[name].dtype.kind not in "biuf":
+            raise InputError(f"Expected {name!r} as numbers in {path}, got {traces[name].dtype}. {_REMEDY}")
+    if names.ITEM not in traces.indexes:
+        raise InputError(f"Expected the ids of the items as the coordinate {names.ITEM!r} in {path}. {_REMEDY}")
     if not traces.indexes[names.ITEM].is_unique:
         raise InputError(f"An item is more than once in {path}. {_REMEDY}")
-    if not np.isin(traces[names.STATE].values, list(names.STATE_CODES.values())).all():
-        raise InputError(f"Expected the states {sorted(names.STATE_CODES.values())} in {path}, got others.")
+    _check_states(traces[names.STATE].to_numpy(), f" in {path}")

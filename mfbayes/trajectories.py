@@ -113,7 +113,8 @@ def join_traces(
     Parameters
     ----------
     trials : DataFrame
-        Trials with `item`; controls may be among them.
+        Trials with `item`; controls may be among them. A trace names its item alone, so trials of a model that share
+        an item (under several conditions, or in several tasks) have none: it is not known which of them it is of.
     traces : mapping of str to Dataset
         Layer traces by model, as `mfbayes.traces.read_traces` returns them.
     subset, index : str
@@ -125,40 +126,46 @@ def join_traces(
         Traces with their trials.
     notes : list of str
         What could not be joined or used: trials without a trace, traces without a trial, NaN
-        logits, models of one layer.
+        logits, models of one layer, items that several trials share.
 
     Raises
     ------
     InputError
-        Where trials have no `item`, or not a single trace has a trial.
+        Where trials have no `item`, or not a single trace can be used.
     """
     checked = check_trials(trials)
     if names.ITEM not in checked:
         raise InputError("Expected the column 'item' in the trials, to join them with the layer traces.")
     wanted, notes = _select(checked, subset=subset, index=index), []
     parts, states, differences = [], [], []
+    matched = shared_all = False
     for model, own in wanted.groupby(names.MODEL, sort=False):
         if model not in traces:
             notes.append(f"{model}: no layer traces, so nothing is said of its layers.")
             continue
         found = traces[str(model)]
+        own, shared = _leave_out_shared(own, checked[checked[names.MODEL] == model])
+        notes.extend(f"{model}: {said}" for said in shared)
+        shared_all |= bool(shared) and own.empty
+        if own.empty:
+            continue
         position = found.indexes[names.ITEM].get_indexer(pd.Index(own[names.ITEM]))
         unknown = int((~found.indexes[names.ITEM].isin(checked.loc[checked[names.MODEL] == model, names.ITEM])).sum())
         missing = position < 0
+        matched |= not missing.all()
         state = found[names.STATE].to_numpy()[position[~missing]]
         difference = found[names.LOGIT_DIFFERENCE].to_numpy()[position[~missing]].astype(np.float64)
         broken = ~np.isfinite(difference).all(axis=1)
         notes.extend(_describe(str(model), missing=missing, unknown=unknown, broken=broken, state=state))
-        if state.shape[1] < 2:
+        if state.shape[1] < 2 or broken.all():
             continue
         parts.append(own[~missing][~broken])
         states.append(state[~broken])
         differences.append(difference[~broken])
+    notes.extend(_describe_unused(traces, wanted=wanted[names.MODEL], known=checked[names.MODEL]))
     if not sum(map(len, parts)):
-        raise InputError(
-            f"None of the trials has a layer trace to go with it ({'; '.join(notes)}). Check that items in the "
-            "trials and in the traces are the same."
-        )
+        advice = "" if matched or shared_all else " Check that items in the trials and in the traces are the same."
+        raise InputError(f"No layer trace can be used. {' '.join(notes)}{advice}")
     return _stack(pd.concat(parts, ignore_index=True), states, differences), notes
 
 
@@ -174,6 +181,32 @@ def _select(trials: pd.DataFrame, *, subset: str, index: str) -> pd.DataFrame:
     pooled[names.SUBJECT] = label_subjects(pooled, like=selected)
     # Controls of a model of which no conflict is left say nothing of a balance point.
     return pooled[pooled[names.SUBJECT].isin(selected[names.SUBJECT])]
+
+
+def _leave_out_shared(own: pd.DataFrame, trials: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """The trials of a model whose item no other trial of it has, and what is said of the others."""
+    repeated = trials[names.ITEM][trials[names.ITEM].duplicated()]
+    is_shared = own[names.ITEM].isin(repeated)
+    if not is_shared.any():
+        return own, []
+    several = [part for part in (names.TASK, names.CONDITION) if part in trials and trials[part].nunique() > 1]
+    where = " and ".join(f"{part}s" for part in several) or "rows"
+    said = (
+        f"{int(is_shared.sum())} of {is_shared.size} trials share their item with trials of other {where}. A layer "
+        "trace names its item alone, so it is not known which of them it is of, and these trials are left out. Give "
+        "each its own item in the trials and in the traces, such as CONDITION/ITEM, or analyse one condition or task "
+        "at a time."
+    )
+    return own[~is_shared], [said]
+
+
+def _describe_unused(traces: Mapping[str, xr.Dataset], *, wanted: pd.Series, known: pd.Series) -> list[str]:
+    """Models with traces of which no trial is analysed."""
+    notes = []
+    for model in sorted(set(traces) - set(wanted.astype(str))):
+        why = "none of its trials is analysed" if model in set(known.astype(str)) else "it has no trials"
+        notes.append(f"{model}: it has layer traces, but {why}, so they are left out.")
+    return notes
 
 
 def _describe(

@@ -52,6 +52,8 @@ def draw_hazards(evidence: Evidence) -> Figure | None:
     outside = [evidence.short(key) for key in str(depth.attrs.get("outside", "")).split(", ") if key]
     if outside:
         caption += f" Extrapolated at b, which lies outside the dH of the traces: {listing(outside)}."
+    if left_out := [evidence.short(s.key) for s in evidence.subjects if s not in subjects]:
+        caption += f" Not in the model, for want of switches to learn from or of a balance point: {listing(left_out)}."
     keys = tuple(Key(_key(css), words) for words, css in SIDES.values())
     return Figure(
         "hazards", _title(evidence), alt, panels, tuple(data), caption=caption, grid="multiples", keys=keys
@@ -196,5 +198,9 @@ def _effects(evidence: Evidence, subjects: list[Subject]) -> Table:
                     f"{decimal(min(finite))} to {decimal(max(finite))}" if finite else DASH,
                 ]
             )  # fmt: skip
-    head = ["Effect of", "Switch", "Log-odds", f"{evidence.level} interval", "P(> 0)", "Models from, to"]
-    return Table.of(f"Effects on the log-odds of a switch, mean of {numeral(len(subjects))} models", head, rows)
+    head = ["Effect of", "Switch", "Population mean", f"{evidence.level} interval", "P(> 0)", "Models from, to"]
+    caption = (
+        "Effects on the log-odds of a switch: mean of the population that the models are taken to be drawn from, and "
+        f"the range over {numeral(len(subjects))} model{'s' * (len(subjects) != 1)}"
+    )
+    return Table.of(caption, head, rows)

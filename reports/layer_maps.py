@@ -10,17 +10,25 @@ from numpy.typing import NDArray
 from mfbayes.reports.axes import draw_x_axis
 from mfbayes.reports.evidence import Evidence, Subject
 from mfbayes.reports.figures import Drawing, Figure, Key, Panel, Table
-from mfbayes.reports.numerals import decimal, numeral
+from mfbayes.reports.lookup import Numbers
+from mfbayes.reports.numerals import decimal, listing, numeral
 from mfbayes.reports.palette import LIGHT_DIVERGING, ramp_step
 from mfbayes.reports.svg import Canvas, Scale
 
+MIN_BINS, MIN_TRACES = 3, 10
+"""Ambiguous and clear bins, of so many traces, that a model is compared by."""
+
 
 def draw_layer_maps(evidence: Evidence) -> Figure | None:
-    """Draw a map of layers against dH for each model, or nothing without traces."""
+    """Draw a map of layers against dH for each model with traces, or nothing where there is none."""
     table = evidence.table("layer_map")
     if table is None:
         return None
-    subjects = [s for s in evidence.subjects if s.key in set(table["subject"].values.tolist())]
+    known = {str(key) for key in table["subject"].values}
+    subjects = [s for s in evidence.subjects if s.key in known and np.isfinite(_values(table, s)).any()]
+    if not subjects:
+        return None
+    silent = [s for s in subjects if _is_silent(evidence, s)]
     panels = tuple(_panel(table, s) for s in subjects)
     caption = (
         "Rows: decoder layers, the last on top; columns: bins of dH. Colour: mean logit of the text "
@@ -28,13 +36,17 @@ def draw_layer_maps(evidence: Evidence) -> Figure | None:
         "the model's own output. Each map has its own scale, its end printed beside the name. Dashed: "
         f"the balance point; shaded: its {evidence.level} interval."
     )
+    if missing := [evidence.short(s.key) for s in evidence.subjects if s not in subjects]:
+        caption += f" Without usable traces, and not drawn: {listing(missing)}."
+    if silent:
+        caption += f" No layer of any trace reads either answer: {listing([evidence.short(s.key) for s in silent])}."
     alt = "Maps of the mean logit difference over layers and relative uncertainty. " + " ".join(
         f"{s.key}: {_describe(table, s, reach=evidence.reach)}." for s in subjects
     )
     keys = (Key(_ramp(), "mean logit difference, from the image (orange) to the text (blue)"),)
     return Figure(
         "layers",
-        _title(table, subjects, reach=evidence.reach),
+        _title(table, [s for s in subjects if s not in silent], reach=evidence.reach),
         alt,
         panels,
         (_data(table, subjects),),
@@ -123,33 +135,56 @@ def commit_layers(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _commitment(table: xr.Dataset, subject: Subject, *, reach: float) -> tuple[float, float]:
-    """Median commit layer of ambiguous and of clear bins, as shares of the model's depth."""
+    """Median commit layer of ambiguous and of clear bins, as shares of the model's depth; NaN with too few of them."""
     values = _values(table, subject)
     lower, upper = _edges(table, subject)
     layers = commit_layers(values) / values.shape[0]
     near = np.abs((lower + upper) / 2 - subject.median) < reach
     known = np.isfinite(layers)
-    if not (known & near).any() or not (known & ~near).any():
+    if "n" in table:
+        known &= (_values(table, subject, "n") >= MIN_TRACES).all(axis=0)
+    if min((known & near).sum(), (known & ~near).sum()) < MIN_BINS:
         return float("nan"), float("nan")
     return float(np.median(layers[known & near])), float(np.median(layers[known & ~near]))
 
 
+def _is_silent(evidence: Evidence, subject: Subject) -> bool:
+    """Whether traces never commit, so that no side is ever settled on."""
+    table = evidence.table("oscillations")
+    if table is None or "never_committed" not in table:
+        return False
+    never = Numbers(table, "subject", "region")
+    shares = [never("never_committed", subject.key, region) for region in never.labels["region"]]
+    return {share for share in shares if np.isfinite(share)} == {1.0}
+
+
 def _title(table: xr.Dataset, subjects: list[Subject], *, reach: float) -> str:
-    pairs = [_commitment(table, s, reach=reach) for s in subjects if s.located]
-    compared = [(near, clear) for near, clear in pairs if np.isfinite(near) and np.isfinite(clear)]
+    if not subjects:
+        return "No layer reads either answer, so no side is settled on"
+    compared = {s.name: _commitment(table, s, reach=reach) for s in subjects if s.located}
+    compared = {name: pair for name, pair in compared.items() if np.isfinite(pair).all()}
+    earlier, later = (
+        [name for name, (near, clear) in compared.items() if sign * (near - clear) > 0] for sign in (1, -1)
+    )
     if not compared:
         return "How the decision forms over the layers"
-    earlier = sum(clear < near for near, clear in compared)
-    if earlier == len(compared):
-        who = "in every model" if len(compared) > 1 else "than ambiguous ones"
-        return (
-            f"Clear cases settle on a side in earlier layers, {who}"
-            if len(compared) > 1
-            else f"Clear cases settle on a side in earlier layers {who}"
-        )
+    for who, word in ((earlier, "earlier"), (later, "later")):
+        if len(who) == len(compared):
+            rest = ", in every model" if len(compared) > 1 else " than ambiguous ones"
+            return f"Clear cases settle on a side in {word} layers{rest}"
     if not earlier:
-        return "Clear cases do not settle on a side in earlier layers than ambiguous ones"
-    return f"Clear cases settle on a side in earlier layers in {numeral(earlier)} of {numeral(len(compared))} models"
+        rest = f"; they do in later ones in {_count(later, compared)}" if later else ""
+        return f"Clear cases do not settle on a side in earlier layers than ambiguous ones{rest}"
+    rest = f", in later ones in {_name(later)}" if later else ""
+    return f"Clear cases settle on a side in earlier layers in {_count(earlier, compared)}{rest}"
+
+
+def _count(who: list[str], compared: dict[str, tuple[float, float]]) -> str:
+    return f"{numeral(len(who))} of {numeral(len(compared))} models"
+
+
+def _name(who: list[str]) -> str:
+    return listing(who) if len(who) < 3 else numeral(len(who))
 
 
 def _describe(table: xr.Dataset, subject: Subject, *, reach: float) -> str:

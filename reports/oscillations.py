@@ -35,8 +35,8 @@ def draw_oscillations(evidence: Evidence) -> Figure | None:
     panels = tuple(
         Panel(
             (
-                Drawing(_draw(evidence, numbers, measure, width=504), "wide"),
-                Drawing(_draw(evidence, numbers, measure, width=358), "narrow"),
+                Drawing(_draw(evidence, numbers, never, measure, width=504), "wide"),
+                Drawing(_draw(evidence, numbers, never, measure, width=358), "narrow"),
             ),
             heading=heading,
         )
@@ -96,7 +96,7 @@ def _look(region: str) -> str:
     return "fill neutral" if region == "ambiguous" else "hollow neutral"
 
 
-def _draw(evidence: Evidence, numbers: Numbers, measure: str, *, width: float) -> Markup:
+def _draw(evidence: Evidence, numbers: Numbers, never: Numbers, measure: str, *, width: float) -> Markup:
     gap, stacked = 9.0, width < 500
     rows = Rows(evidence, width=width, top=8, height=gap * len(REGIONS) + (17 if stacked else 12))
     canvas = Canvas(width, rows.bottom + 30)
@@ -108,7 +108,8 @@ def _draw(evidence: Evidence, numbers: Numbers, measure: str, *, width: float) -
     traced = {s.key for s in _traced(evidence, numbers)}
     for subject, y in rows.places:
         if subject.key not in traced:
-            canvas.text(scale.start + 6, y + 6, "no traces", "note")
+            silent = any(never("never_committed", subject.key, region) == 1 for region in ALL_REGIONS)
+            canvas.text(scale.start + 6, y + 6, "never on a side" if silent else "no traces", "note")
             continue
         first = y - gap * (len(REGIONS) - 1) / 2 + (6 if rows.stacked else 1)
         for i, (region, shape) in enumerate(REGIONS.items()):
@@ -183,17 +184,24 @@ def _title(evidence: Evidence, numbers: Numbers) -> str:
 
 def _data(evidence: Evidence, numbers: Numbers, never: Numbers) -> Table:
     rows = []
-    for s in _traced(evidence, numbers):
+    for s in evidence.subjects:
         for measure in numbers.labels["measure"]:
             for region in ALL_REGIONS:
                 mean, lower, upper, n = (numbers(name, s.key, measure, region) for name in (*ENDS, "n"))
-                if np.isfinite(mean):
+                # A region in which no trace commits has a share and no mean.
+                silent = measure == OSCILLATIONS and never("never_committed", s.key, region) == 1
+                if np.isfinite(mean) or silent:
                     rows.append(
                         [
                             evidence.short(s.key), MEASURES.get(measure, measure), WORDS.get(region, "clear, both"),
                             decimal(mean), interval(lower, upper), count(n),
-                            percent(never("never_committed", s.key, region)),
+                            _share(never, s.key, region),
                         ]
                     )  # fmt: skip
-    head = ["Model", "Measure", "Region", "Mean", f"{evidence.level} interval", "Items", "Never on a side"]
+    head = ["Model", "Measure", "Region", "Mean", f"{evidence.level} interval", "Items", "Never on a side [interval]"]
     return Table.of("What traces do, by region", head, rows)
+
+
+def _share(never: Numbers, key: str, region: str) -> str:
+    share, lower, upper = (never(name, key, region) for name in ("never_committed", "never_lower", "never_upper"))
+    return percent(share) + (f" [{percent(lower)} to {percent(upper)}]" if np.isfinite(lower) else "")

@@ -9,7 +9,7 @@ from mfbayes.reports.evidence import Evidence
 from mfbayes.reports.figures import Drawing, Figure, Key, Panel, Table
 from mfbayes.reports.lookup import Numbers, read_words
 from mfbayes.reports.marks import draw_estimate, draw_key, span
-from mfbayes.reports.numerals import DASH, MINUS, count, decimal, interval, percent, probability
+from mfbayes.reports.numerals import DASH, MINUS, count, decimal, interval, numeral, percent, probability
 from mfbayes.reports.svg import Canvas, Scale
 from mfbayes.reports.verdict import CERTAIN
 
@@ -74,6 +74,7 @@ def draw_contrasts(evidence: Evidence) -> Figure | None:
             "Mean in ambiguous cases less that on the sides, in changes per item. A switch that the answer needs costs "
             "one side more than the other; the mean of both sides cancels it. "
             f"Lines: {evidence.level} intervals over groups and over b; none where a region has too few cases."
+            f"{_word_pooled(evidence, numbers)}"
         ),
         grid="two",
         keys=tuple(
@@ -149,6 +150,15 @@ def _key(evidence: Evidence) -> str:
     return evidence.subjects[0].key if len(evidence.subjects) == 1 else POOLED
 
 
+def _word_pooled(evidence: Evidence, numbers: Numbers) -> str:
+    """How many models "All models" are, where some have not all regions."""
+    n = numbers("n_subjects", POOLED, "oscillations", "balanced")
+    several = len([key for key in _names(evidence) if key != POOLED])
+    if POOLED not in _names(evidence) or not 0 < n < several:
+        return ""
+    return f" All models: mean of the {numeral(int(n))} of {numeral(several)} with enough cases in every region."
+
+
 def _find(evidence: Evidence, name: str, measure: str) -> str:
     """A word of the verdict on all models, or on the only one."""
     table = evidence.table("vacillation")
@@ -183,19 +193,21 @@ def _intro(evidence: Evidence) -> str:
 
 
 def _word_peak(evidence: Evidence) -> str:
-    """That there is a peak, and not at balance, where that is sure."""
+    """That there is a peak, and not at balance, where that is sure, of either measure by its name."""
     table = evidence.table("vacillation")
     if table is None:
         return ""
     found = Numbers(table, "subject", "measure")
-    near, peak, lower, upper = (
-        found(name, _key(evidence), "oscillations") for name in ("peak_near", "peak", "peak_lower", "peak_upper")
-    )
-    if not near <= 1 - CERTAIN:
-        return ""
-    place = f"{decimal(peak, digits=1)} {interval(lower, upper, digits=1)}"
-    where = f"{place} from the balance point" if _key(evidence) == POOLED else f"dH = {place}"
-    return f" The contrast peaks at {where}, not near it."
+    said = ""
+    for measure, words in MEASURES.items():
+        near, peak, lower, upper = (
+            found(name, _key(evidence), measure) for name in ("peak_near", "peak", "peak_lower", "peak_upper")
+        )
+        if near <= 1 - CERTAIN:
+            place = f"{decimal(peak, digits=1)} {interval(lower, upper, digits=1)}"
+            where = f"{place} from the balance point" if _key(evidence) == POOLED else f"dH = {place}"
+            said += f" The contrast in {words.lower()} peaks at {where}, not near it."
+    return said
 
 
 def _draw(evidence: Evidence, numbers: Numbers, measure: str, *, width: float) -> Markup:

@@ -55,9 +55,10 @@ def add_switching_estimates(
     -----
     Hazards and effects carry the uncertainty of the balance points, as far as `mfbayes.switching.points` says; checks
     and comparisons take these at their medians. Subjects whose choices are all of one side have no balance point and
-    take no part. Those whose balance point lies outside the dH of their traces are named in a note, and in the
-    attribute `outside` of hazards and effects. Estimates of a fit that did not pass the gate of convergence are there
-    with `status` "not-converged", to be looked into and not to be used.
+    take no part, nor do those of whose traces none has two committed layers. Those whose balance point lies outside
+    the dH of their traces are named in a note, and in the attribute `outside` of hazards and effects. Estimates of a
+    fit that did not pass the gate of convergence are there with `status` "not-converged", to be looked into and not
+    to be used.
     """
     ci_prob, seed = float(tree.attrs["ci_prob"]), int(tree.attrs["seed"])
     points = tree["estimates/balance_points"].to_dataset()
@@ -73,6 +74,11 @@ def add_switching_estimates(
     notes = []
     try:
         joined, _ = join_traces(trials, traces, subset=str(tree.attrs["subset"]), index=str(tree.attrs["index"]))
+    except InputError:
+        # What is wrong with them is said where they are described.
+        append_notes(tree, ["Hazards of switching were not estimated, for no layer trace can be used."])
+        return
+    try:
         trajectories = joined.only(medians)
         with_groups = _is_small(trajectories) if groups is None else groups
         fit = fit_switching(trajectories, medians, groups=with_groups, seed=seed, progress=progress)
@@ -88,6 +94,11 @@ def add_switching_estimates(
         )
     if not fit.sample.passed:
         notes.append("The model of switching did not converge; its estimates cannot be used.")
+    if silent := [subject for subject in trajectories.subjects if subject not in fit.layout.subjects]:
+        notes.append(
+            f"Hazards of switching: no trace of {', '.join(silent)} has two layers that read the text or the image "
+            "answer, so nothing is said of its switching."
+        )
     outside = _find_outside(fit)
     if outside:
         notes.append(

@@ -2,6 +2,7 @@
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 from scipy.special import expit
 
 from mfbayes import names
@@ -62,7 +63,8 @@ def hazard_by_distance(fit: SwitchingFit, *, ci_prob: float = 0.95) -> xr.Datase
     Returns
     -------
     Dataset
-        `mean`, `lower`, `upper` over (subject, side, x), x from -2 to 2.
+        `mean`, `lower`, `upper` over (subject, side, x), x from -2 to 2; NaN where dH = b + x, with b as the fit has
+        it, would not be in [-2, 2], where it always lies.
     """
     every = max(1, fit.posterior.sizes["chain"] * fit.posterior.sizes["draw"] // _DRAWS)
     posterior = fit.posterior.isel(draw=slice(None, None, every))
@@ -72,7 +74,9 @@ def hazard_by_distance(fit: SwitchingFit, *, ci_prob: float = 0.95) -> xr.Datase
         closeness = xr.DataArray(measure_closeness(grid.to_numpy()), dims="x")
         shift = shift + posterior[EFFECT].sel({TERM: DISTANCE}, drop=True) * closeness
     found = _summarise(_average(posterior[LEVEL], shift), ci_prob=ci_prob)
-    return found.transpose(names.SUBJECT, SIDE, "x").assign_coords(x=grid.to_numpy())
+    dH = xr.DataArray(_find_points(fit), dims=names.SUBJECT) + grid
+    possible = found.where(np.abs(dH) <= _REACH + 1e-9).assign_attrs(found.attrs)
+    return possible.transpose(names.SUBJECT, SIDE, "x").assign_coords(x=grid.to_numpy())
 
 
 def describe_effects(fit: SwitchingFit, *, ci_prob: float = 0.95) -> xr.Dataset:
@@ -97,6 +101,14 @@ def describe_effects(fit: SwitchingFit, *, ci_prob: float = 0.95) -> xr.Dataset:
     )
     merged.attrs["passed"] = int(fit.sample.passed)
     return merged
+
+
+def _find_points(fit: SwitchingFit) -> NDArray[np.float64]:
+    """Balance points that the fit was made with, shape (n_subjects,)."""
+    of = fit.pairs.trajectories
+    first = [int(np.flatnonzero(of.subject == code)[0]) for code in range(len(of.subjects))]
+    points: NDArray[np.float64] = (of.uncertainty - fit.x)[first]
+    return points
 
 
 def _average(level: xr.DataArray, shift: xr.DataArray) -> xr.DataArray:

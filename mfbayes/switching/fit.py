@@ -14,7 +14,7 @@ from mfbayes.errors import InputError
 from mfbayes.sampling import Effort, sample
 from mfbayes.switching.layout import N_BINS, Layout, lay_out_pairs
 from mfbayes.switching.model import GATED, switching_model
-from mfbayes.switching.pairs import SIDES, Pairs, pair_layers
+from mfbayes.switching.pairs import SIDES, Pairs, find_unpaired, pair_layers
 from mfbayes.switching.parts import SUBJECT_SDS
 from mfbayes.switching.pilot import Estimates, estimate_roughly
 from mfbayes.switching.priors import SwitchingPriors
@@ -95,7 +95,8 @@ def fit_switching(
     Parameters
     ----------
     trajectories : Trajectories
-        Traces joined with their trials; controls are left out.
+        Traces joined with their trials; controls are left out, and so are subjects of which no conflict trace has two
+        committed layers.
     points : mapping of str to float
         Balance point of every subject by its label, the posterior's median; `mfbayes.switching.points` carries its
         uncertainty into the draws.
@@ -120,6 +121,9 @@ def fit_switching(
         Where no trace has two committed layers, a balance point is missing, or terms do not exist.
     """
     pairs = pair_layers(trajectories)
+    if silent := find_unpaired(pairs):
+        # All that the model has of them is its population.
+        pairs = pair_layers(trajectories.only([own for own in trajectories.subjects if own not in silent]))
     x = find_x(pairs.trajectories, points)
     layout = lay_out_pairs(pairs, x, terms=terms, groups=groups, n_bins=n_bins)
     if layout.has_groups and len(layout.groups) < 2:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from mfbayes import names
-from mfbayes.clusters import resample_groups
+from mfbayes.clusters import FEW_GROUPS, expand_tails
 from mfbayes.errors import InputError
 from mfbayes.estimates.draws import tails, thin
 from mfbayes.switching.forward import smooth
@@ -19,13 +19,13 @@ from mfbayes.switching.hidden_influence import Influence, widen
 from mfbayes.switching.hidden_tables import CENTRE, SMOOTH, Parameters, place_knots, tabulate
 from mfbayes.traces import count_oscillations
 from mfbayes.trajectories import Trajectories
+from mfbayes.vacillation.regions import SIDES, place_in_regions
 
 type Floats = NDArray[np.float64]
 type Indices = NDArray[np.int64]
 
 REGION = "region"
-REGIONS = ("text-clear", "ambiguous", "image-clear")
-HALF_WIDTH = 0.5  # of the ambiguous region
+REGIONS = SIDES
 _SMOOTHED_DRAWS = 100
 _X = np.linspace(-2, 2, 41)
 
@@ -143,7 +143,8 @@ def describe_sides(
 ) -> tuple[xr.Dataset, xr.Dataset]:
     """Hidden switches by region beside those that the top-1 tokens show, and the share of the text's side by layer.
 
-    Every draw of the parameters goes with groups drawn anew, so that intervals hold both uncertainties.
+    Every draw of the parameters goes with groups drawn anew, one less than there are, so that intervals hold both
+    uncertainties; they are expanded for few groups as `mfbayes.clusters` says.
 
     Parameters
     ----------
@@ -164,18 +165,25 @@ def describe_sides(
     -------
     switches : Dataset
         `mean`, `lower`, `upper` of the expected hidden switches of a trace, `observed` mean oscillations and
-        `n` traces over (subject, region); NaN where a region has no trace.
+        `n` traces over (subject, region); NaN where a region has no trace, bounds also with fewer than 6 groups.
+        Regions are those of `mfbayes.vacillation.regions`.
     occupancy : Dataset
-        `mean`, `lower`, `upper` of the share of traces on the text's side over (subject, layer).
+        `mean`, `lower`, `upper` of the share of traces on the text's side over (subject, layer); bounds NaN with fewer
+        than 6 groups.
     """
     n = len(trajectories.subjects)
-    region = np.where(x < -HALF_WIDTH, 0, np.where(x > HALF_WIDTH, 2, 1))
+    region = place_in_regions(x, centre=0.0, is_control=np.zeros(x.size, dtype=bool))
     cell = trajectories.subject * len(REGIONS) + region
     size = np.bincount(cell, minlength=n * len(REGIONS)).reshape(n, -1)
+    n_groups = np.array([np.unique(trajectories.group[cell == own]).size for own in range(n * len(REGIONS))])
+    of_subject = np.array([np.unique(trajectories.group[trajectories.subject == own]).size for own in range(n)])
     observed = _average(count_oscillations(trajectories.state).astype(np.float64), cell, n * len(REGIONS))
     switches, occupied = [], []
+    present, group = np.unique(trajectories.group, return_inverse=True)
+    ends = expand_tails(ci_prob, max(present.size, 2), n_drawn=max(present.size - 1, 1))
     for p_text, hidden in smooth_draws(posterior, coded):
-        drawn = resample_groups(len(trajectories.groups), rng=rng, n_resamples=1)[0][trajectories.group]
+        times = rng.multinomial(max(present.size - 1, 1), np.full(present.size, 1 / present.size))
+        drawn = times[group].astype(np.float64)
         switches.append(_average(hidden, cell, n * len(REGIONS), drawn).reshape(n, -1))
         occupied.append(
             np.stack(
@@ -185,11 +193,20 @@ def describe_sides(
     own = {names.SUBJECT: posterior[names.SUBJECT]}
     by_region = own | {REGION: np.array(REGIONS, dtype=object)}
     dims = tuple(by_region)
-    told = _bundle(np.stack(switches, axis=-1), by_region, ci_prob)
+    told = _bundle(np.stack(switches, axis=-1), by_region, ci_prob, ends=ends)
+    layers = own | {names.LAYER: np.arange(1, coded.deepest + 1)}
+    shares = _bundle(np.stack(occupied, axis=-1), layers, ci_prob, ends=ends)
     return (
-        told.assign(observed=(dims, observed.reshape(n, -1)), n=(dims, size)),
-        _bundle(np.stack(occupied, axis=-1), own | {names.LAYER: np.arange(1, coded.deepest + 1)}, ci_prob),
+        _withhold(told, xr.DataArray(n_groups.reshape(n, -1), dims=dims)).assign(
+            observed=(dims, observed.reshape(n, -1)), n=(dims, size)
+        ),
+        _withhold(shares, xr.DataArray(of_subject, dims=names.SUBJECT)),
     )
+
+
+def _withhold(found: xr.Dataset, n_groups: xr.DataArray) -> xr.Dataset:
+    """Estimates without the bounds that rest on too few groups."""
+    return found.assign({end: found[end].where(n_groups >= FEW_GROUPS) for end in ("lower", "upper")})
 
 
 def decode(posterior: xr.Dataset, coded: Coded, trajectories: Trajectories, rows: Indices) -> xr.Dataset:
@@ -250,14 +267,17 @@ def _average(values: Floats, cell: Indices, n_cells: int, weight: Floats | None 
     return mean
 
 
-def _bundle(draws: Floats, coords: Mapping[str, Any], ci_prob: float) -> xr.Dataset:
+def _bundle(
+    draws: Floats, coords: Mapping[str, Any], ci_prob: float, *, ends: tuple[float, float] | None = None
+) -> xr.Dataset:
     """Mean and interval over the last axis; a draw that has no value is left out, and NaN is what never has one."""
+    between = tails(ci_prob) if ends is None else ends
     flat = draws.reshape(-1, draws.shape[-1])
     found = np.full((3, flat.shape[0]), np.nan)
     for row, values in enumerate(flat):
         known = values[~np.isnan(values)]
         if known.size:
-            found[:, row] = known.mean(), *np.quantile(known, tails(ci_prob))
+            found[:, row] = known.mean(), *np.quantile(known, between)
     shape = draws.shape[:-1]
     return xr.Dataset(
         {

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import xarray as xr
 
+from mfbayes import names
 from mfbayes.sampling import Effort, sample
 from mfbayes.switching.hidden import PARAMETERS, POPULATION, HiddenPriors, hidden_switching_model
 from mfbayes.switching.hidden_codes import encode
@@ -88,6 +89,9 @@ def fit_hidden(
     by_depth, by_distance = (
         each.assign_attrs(said) for each in describe_hazards(posterior, coded, ci_prob=ci_prob, influence=influence)
     )
+    # Where dH = b + x cannot be, nothing is said.
+    dH = by_distance["x"] + xr.DataArray(b, dims=names.SUBJECT)
+    by_distance = by_distance.where(np.abs(dH) <= 2 + 1e-9).assign_attrs(by_distance.attrs)
     switches, occupancy = describe_sides(
         posterior, coded, conflicts, x, ci_prob=ci_prob, rng=np.random.default_rng(seed)
     )

@@ -104,6 +104,13 @@ def pair_layers(trajectories: Trajectories) -> Pairs:
     return Pairs(trajectories=conflicts, trace=trace, layer=layer, gap=end_layer - layer, start=start, end=end, age=age)
 
 
+def find_unpaired(pairs: Pairs) -> tuple[str, ...]:
+    """Subjects without a pair, of whose switching nothing is known."""
+    of = pairs.trajectories
+    known = np.bincount(of.subject[pairs.trace], minlength=len(of.subjects)) > 0
+    return tuple(subject for subject, there in zip(of.subjects, known, strict=True) if not there)
+
+
 def find_sides(state: NDArray[np.int8]) -> Indices:
     """Index into `SIDES` of every layer, -1 where neither answer is read."""
     side = np.full(state.shape, -1, dtype=np.int64)

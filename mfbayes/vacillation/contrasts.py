@@ -8,7 +8,7 @@ from mfbayes import names
 from mfbayes.clusters import FEW_GROUPS
 from mfbayes.vacillation.measures import CLAIMS, COMMITTED
 from mfbayes.vacillation.regions import Tally, divide
-from mfbayes.vacillation.summaries import bound, pool_flags, pool_subjects
+from mfbayes.vacillation.summaries import bound, choose_pooled, pool_flags, pool_subjects
 
 type Floats = NDArray[np.float64]
 type Flags = NDArray[np.bool_]
@@ -29,8 +29,9 @@ def contrast_regions(tally: Tally, subjects: tuple[str, ...], *, ci_prob: float)
     Dataset
         `mean`, `lower`, `upper`, `probability` (to be above zero) and `n_subjects` (that it rests on) over (subject,
         measure, contrast), as are `n_text`, `n_ambiguous`, `n_image` (traces that commit). The last subject is
-        "all": the mean over those with an interval, groups drawn jointly, and their traces together. No interval where
-        a region has fewer than 10 traces or 6 groups.
+        "all": the mean over those with an interval, groups drawn jointly, and their traces together; where any has
+        all regions, over those that have them, in every contrast. No interval where a region has fewer than 10 traces
+        or 6 groups.
     """
     counts = tally.sums[COMMITTED].sum(axis=-1)[..., :3]
     sums = np.stack([tally.sums[name].sum(axis=-1)[..., :3] for name in CLAIMS], axis=1)
@@ -39,20 +40,20 @@ def contrast_regions(tally: Tally, subjects: tuple[str, ...], *, ci_prob: float)
     usable = np.broadcast_to(judge_cells(n, tally.n_groups[COMMITTED][:, :3])[:, None], contrasts.shape[:3])
     # A subject with a region that many draws leave empty is not pooled, since it has no interval of its own.
     usable = usable & np.isfinite(bound(contrasts, ci_prob=ci_prob, n_groups=tally.n_resampled)[1])
-    pooled = pool_subjects(contrasts, usable)
-    mean, lower, upper, probability = bound(
-        pooled, ci_prob=ci_prob, n_groups=tally.n_resampled, usable=pool_flags(usable)
-    )
+    inside = choose_pooled(usable)
+    pooled = pool_subjects(contrasts, inside)
+    shown = np.concatenate([usable, pool_flags(inside)[-1:]])
+    mean, lower, upper, probability = bound(pooled, ci_prob=ci_prob, n_groups=tally.n_resampled, usable=shown)
     dims = (names.SUBJECT, "measure", "contrast")
     traces = np.broadcast_to(n[:, None, None], (*usable.shape, 3))
-    traces = np.concatenate([traces, (usable[..., None] * traces).sum(axis=0)[None]])
+    traces = np.concatenate([traces, (inside[..., None] * traces).sum(axis=0)[None]])
     return xr.Dataset(
         {
             "mean": (dims, mean),
             "lower": (dims, lower),
             "upper": (dims, upper),
             "probability": (dims, probability),
-            "n_subjects": (dims, np.concatenate([usable, usable.sum(axis=0)[None]]).astype(np.int64)),
+            "n_subjects": (dims, np.concatenate([usable, inside.sum(axis=0)[None]]).astype(np.int64)),
             "n_text": (dims, traces[..., 0]),
             "n_ambiguous": (dims, traces[..., 1]),
             "n_image": (dims, traces[..., 2]),

@@ -89,7 +89,8 @@ def flip_scores(
     -------
     Dataset
         `p` (two-sided) and `size` (share of nulls rejected at 0.05) over (subject, measure, contrast); the last
-        subject is "all", groups flipped jointly. NaN where a region has fewer than 10 traces or 6 groups.
+        subject is "all", pooled as `contrasts.contrast_regions` does, groups flipped jointly. NaN where a region has
+        fewer than 10 traces or 6 groups.
     """
     n_groups, n_subjects = len(trajectories.groups), len(trajectories.subjects)
     flips = np.vstack([np.ones(n_groups), rng.choice([-1.0, 1.0], size=(n_flips, n_groups))])
@@ -107,8 +108,10 @@ def flip_scores(
                 trajectories.uncertainty[own], centre=centre[i], is_control=np.zeros(own.sum(), bool)
             )
             scores.append(_score(columns[measure][own], trajectories.group[own], region, flips, shuffled, rng))
+        # As contrasts are pooled: where any subject has all regions, over those that have them.
+        pooled = [found for found in scores if BALANCED in found] or scores
         for k, contrast in enumerate(TESTED):
-            present = [found[contrast] for found in scores if contrast in found]
+            present = [found[contrast] for found in pooled if contrast in found]
             for i, found in enumerate(scores):
                 if contrast in found:
                     p[i, j, k], size[i, j, k] = _judge([found[contrast]], flips)

@@ -4,10 +4,11 @@ import numpy as np
 import xarray as xr
 
 from mfbayes import names
-from mfbayes.estimates.draws import tails
+from mfbayes.clusters import FEW_GROUPS
 from mfbayes.estimates.responses import place_in_bins
 from mfbayes.trajectories import Trajectories
 from mfbayes.vacillation.regions import Redraws, divide
+from mfbayes.vacillation.summaries import bound
 
 _EDGES = np.linspace(-2, 2, 17)
 
@@ -20,7 +21,7 @@ def map_layers(trajectories: Trajectories, redraws: Redraws, *, ci_prob: float) 
     Dataset
         `mean`, `n`, and `lower` and `upper` from a bootstrap over groups, over (subject, layer, bin);
         `n_layers` over subject, `dH_lower` and `dH_upper` over bin. NaN beyond the last layer of a
-        shallower model and where a bin is empty; bounds NaN also where it has a single group.
+        shallower model and where a bin is empty; bounds NaN also where it has fewer than 6 groups.
     """
     conflicts = trajectories.conflicts
     n_groups, n_bins = len(trajectories.groups), _EDGES.size - 1
@@ -36,14 +37,14 @@ def map_layers(trajectories: Trajectories, redraws: Redraws, *, ci_prob: float) 
         counts = np.bincount(code, minlength=n_groups * n_bins).reshape(n_groups, n_bins).astype(np.float64)
         drawn = redraws.weight @ counts
         differences = np.ascontiguousarray(conflicts.logit_difference[own].T)
-        several = (counts > 0).sum(axis=0) > 1
+        usable = (counts > 0).sum(axis=0) >= FEW_GROUPS
         for layer in range(depth):
             sums = np.bincount(code, weights=differences[layer], minlength=n_groups * n_bins)
             means = divide(redraws.weight @ sums.reshape(n_groups, n_bins), drawn)
-            mean[i, layer], n[i, layer] = means[0], counts.sum(axis=0)
-            if several.any():
-                bounds = np.nanquantile(means[1:, several], tails(ci_prob), axis=0)
-                lower[i, layer, several], upper[i, layer, several] = bounds
+            n[i, layer] = counts.sum(axis=0)
+            mean[i, layer], lower[i, layer], upper[i, layer], _ = bound(
+                means.T, ci_prob=ci_prob, n_groups=n_groups, usable=usable
+            )
     dims = (names.SUBJECT, names.LAYER, "bin")
     return xr.Dataset(
         {

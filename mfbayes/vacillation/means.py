@@ -3,6 +3,7 @@
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
+from scipy.stats import norm
 
 from mfbayes import names
 from mfbayes.clusters import FEW_GROUPS
@@ -23,8 +24,10 @@ def describe_means(tally: Tally, subjects: tuple[str, ...], *, ci_prob: float) -
     -------
     Dataset
         `mean`, `lower`, `upper`, `n` (traces with the measure) over (subject, measure, region) and
-        `never_committed` over (subject, region). Regions of a one-sided subject are NaN, since its balance point is
-        not known; bounds also where fewer than 6 groups have traces.
+        `never_committed`, `never_lower`, `never_upper` over (subject, region). Regions of a one-sided subject are
+        NaN, since its balance point is not known; bounds also where fewer than 6 groups have traces. Where all traces
+        or none commit, bounds of the share are those of Wilson with one observation a group, since groups drawn anew
+        have no spread.
     """
     shape = (len(subjects), len(MEASURES), len(REGIONS))
     found = {name: np.full(shape, np.nan) for name in ("mean", "lower", "upper")}
@@ -38,11 +41,12 @@ def describe_means(tally: Tally, subjects: tuple[str, ...], *, ci_prob: float) -
             means, ci_prob=ci_prob, n_groups=tally.n_resampled, usable=usable
         )
         n[:, j] = counts[:, 0].round().astype(np.int64)
-    committed, never = (_by_region(tally.sums[name])[:, 0] for name in (COMMITTED, NEVER))
+    never = _bound_never(tally, ci_prob=ci_prob)
     dims = (names.SUBJECT, "measure", "region")
     return xr.Dataset(
         {name: (dims, values) for name, values in found.items()}
-        | {"n": (dims, n), "never_committed": ((names.SUBJECT, "region"), divide(never, committed + never))},
+        | {"n": (dims, n)}
+        | {name: ((names.SUBJECT, "region"), values) for name, values in never.items()},
         coords={
             names.SUBJECT: np.array(subjects, dtype=object),
             "measure": np.array(MEASURES, dtype=object),
@@ -53,8 +57,24 @@ def describe_means(tally: Tally, subjects: tuple[str, ...], *, ci_prob: float) -
 
 
 def select_oscillations(means: xr.Dataset) -> xr.Dataset:
-    """The oscillations alone: `mean`, `lower`, `upper`, `n`, `never_committed` over (subject, region)."""
+    """The oscillations alone, over (subject, region)."""
     return means.sel(measure=OSCILLATIONS, drop=True)
+
+
+def _bound_never(tally: Tally, *, ci_prob: float) -> dict[str, Floats]:
+    """Share of traces that never commit and its bounds, each of shape (n_subjects, n_regions)."""
+    committed, never = (_by_region(tally.sums[name]) for name in (COMMITTED, NEVER))
+    shares = divide(never, committed + never).transpose(0, 2, 1)
+    # Groups with traces of either kind are at least as many as those with the one or the other.
+    n_groups = np.maximum(_count_groups(tally, COMMITTED), _count_groups(tally, NEVER))
+    share, lower, upper, _ = bound(shares, ci_prob=ci_prob, n_groups=tally.n_resampled, usable=n_groups >= FEW_GROUPS)
+    z = norm.ppf((1 + ci_prob) / 2) ** 2
+    edge = z / (n_groups + z)
+    return {
+        "never_committed": share,
+        "never_lower": np.where(np.isfinite(lower) & (share == 1), 1 - edge, lower),
+        "never_upper": np.where(np.isfinite(upper) & (share == 0), edge, upper),
+    }
 
 
 def _by_region(sums: Floats) -> Floats:

@@ -74,6 +74,23 @@ def pool_subjects(values: Floats, usable: Flags) -> Floats:
     return np.concatenate([values, mean[None]])
 
 
+def choose_pooled(usable: Flags) -> Flags:
+    """Which subjects each contrast is pooled over: the same in all, so that "balanced" is the mean of its two sides.
+
+    Parameters
+    ----------
+    usable : ndarray of bool, shape (n_subjects, ..., n_contrasts)
+        Which subjects have each contrast, the balanced one first.
+
+    Returns
+    -------
+    ndarray of bool, shape (n_subjects, ..., n_contrasts)
+        Those that have the balanced one, in every contrast that they have; where none has it, as they are.
+    """
+    whole = usable[..., :1]
+    return usable & (whole | ~whole.any(axis=0))
+
+
 def pool_flags(usable: Flags) -> Flags:
     """Whether each subject is usable, and at last whether any of them is; shape (n_subjects + 1, ...)."""
     return np.concatenate([usable, usable.any(axis=0)[None]])

@@ -11,10 +11,10 @@ from scipy.special import expit
 
 from mfbayes import names
 from mfbayes.clusters import FEW_GROUPS
-from mfbayes.vacillation.contrasts import BALANCED, IMAGE_SIDE, MIN_ITEMS, TEXT_SIDE, subtract_sides
+from mfbayes.vacillation.contrasts import BALANCED, IMAGE_SIDE, MIN_ITEMS, TEXT_SIDE, judge_cells, subtract_sides
 from mfbayes.vacillation.measures import CLAIMS, COMMITTED
 from mfbayes.vacillation.regions import ENTROPY_BINS, Tally, divide
-from mfbayes.vacillation.summaries import bound, pool_flags, pool_subjects
+from mfbayes.vacillation.summaries import bound, choose_pooled, pool_flags, pool_subjects
 
 type Floats = NDArray[np.float64]
 
@@ -41,7 +41,7 @@ def adjust_for_total_entropy(tally: Tally, subjects: tuple[str, ...], *, ci_prob
         "overlap"; `effective_share` (effective sample size over traces, of the smaller arm), `smallest_cell` (traces
         in the emptiest third of a region) and `positivity` over (subject, contrast). Positivity "fails" by rule where
         a cell has fewer than 10 traces or the share is below 1/4; for "all", where it does for half of the
-        subjects, and others alone are pooled.
+        subjects, and others alone are pooled, of those that contrasts are pooled over.
 
     References
     ----------
@@ -65,13 +65,20 @@ def adjust_for_total_entropy(tally: Tally, subjects: tuple[str, ...], *, ci_prob
     present = np.isfinite(share) & grouped
     finite = np.isfinite(bound(contrasts, ci_prob=ci_prob, n_groups=tally.n_resampled)[1])
     wide = np.broadcast_to(grouped[:, None, :, None], finite.shape)
-    usable = wide & finite & holds[:, None, :, None]
+    # Of the subjects that contrasts are pooled over.
+    claimed = choose_pooled(
+        judge_cells(by_third[:, 0].sum(axis=-1).round().astype(np.int64), tally.n_groups[COMMITTED][:, :3])[
+            :, : len(ADJUSTED)
+        ]
+    )
+    usable = wide & finite & (holds & claimed)[:, None, :, None]
     pooled = pool_subjects(contrasts, usable)
     shown = np.concatenate([wide & finite, pool_flags(usable)[-1:]])
     mean, lower, upper, _ = bound(pooled, ci_prob=ci_prob, n_groups=tally.n_resampled, usable=shown)
-    pooled_holds = (present & holds).sum(axis=0) * 2 > present.sum(axis=0)
+    judged = present & claimed
+    pooled_holds = (judged & holds).sum(axis=0) * 2 > judged.sum(axis=0)
     words = np.where(present, np.where(holds, HOLDS, FAILS), "")
-    last = np.where(present.any(axis=0), np.where(pooled_holds, HOLDS, FAILS), "")
+    last = np.where(judged.any(axis=0), np.where(pooled_holds, HOLDS, FAILS), "")
     dims, by_contrast = (names.SUBJECT, "measure", "contrast", "stratum"), (names.SUBJECT, "contrast")
     nothing = np.full((1, len(ADJUSTED)), np.nan)
     return xr.Dataset(

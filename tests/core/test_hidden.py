@@ -203,6 +203,20 @@ def test_flicker_is_not_a_hidden_switch() -> None:
         assert own["n"] == (region == number).sum()
         assert abs(own["mean"] - true.mean()) < 4 * true.std() / np.sqrt(true.size)
         assert own["observed"] > true.mean() + 0.2
+    # All draws are the same and traces independent, so that intervals are Student's; 40 draws tell ends roughly.
+    width = (occupancy["upper"] - occupancy["lower"]).sel(subject="model-1").to_numpy()
+    p_text = decode(repeat(in_units(truth, coded), 1), coded, trajectories, np.arange(len(x)))["p_text"].to_numpy()
+    np.testing.assert_allclose(width, 2 * 2.02 * p_text.std(axis=0) / np.sqrt(len(x)), rtol=0.5)
+    few = replace(trajectories, group=trajectories.group % 5)
+    bounds = describe_sides(
+        repeat(in_units(truth, coded), 2), coded, few, x, ci_prob=0.95, rng=np.random.default_rng(7)
+    )
+    assert all(np.isnan(each["lower"]).all() and np.isfinite(each["mean"]).all() for each in bounds)
+    edge, _ = describe_sides(
+        repeat(in_units(truth, coded), 2), coded, trajectories, np.full(x.size, 0.5), ci_prob=0.95,
+        rng=np.random.default_rng(7),
+    )  # fmt: skip
+    assert edge["n"].to_numpy().tolist() == [[0, 0, x.size]], "half a unit is clear, as everywhere"
     se = 4 * 0.5 / np.sqrt(1500)
     np.testing.assert_allclose(occupancy["mean"].sel(subject="model-1"), is_text.mean(axis=0), atol=se)
 

@@ -112,3 +112,70 @@ def test_what_cannot_be_joined_is_noted(study: Study) -> None:
     assert len(joined) == 2 * len(traces["seer"]["item"]) - 6
     with pytest.raises(InputError, match="Check that items"):
         join_traces(trials, {"stubborn": renamed}, subset="all", index="entropy")
+
+
+def test_a_model_without_switches_to_learn_from_takes_no_part_and_is_named(
+    study: Study, tree: xr.DataTree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(additions, "MAX_STEPS", 100)
+    monkeypatch.setattr(additions, "fit_switching", partial(fit_switching, attempts=QUICK))
+    trials, traces = study
+    silent = traces | {"seer": traces["seer"].assign(state=traces["seer"]["state"] * 0 - 1)}
+    add_switching_estimates(tree, trials, silent)
+    for name in ("hazard_by_depth", "hazard_by_distance", "switching_effects"):
+        assert tree[f"estimates/{name}/subject"].to_numpy().tolist() == ["reader"]
+    assert tree["estimates/missing_at_random/subject"].to_numpy().tolist() == ["reader", "all"]
+    assert any("no trace of seer has two layers" in note for note in json.loads(tree.attrs["notes"]))
+    # b = .3: dH = b + x is in [-2, 2] from x = -2.3, which is beyond the grid, to 1.7.
+    by_x = tree["estimates/hazard_by_distance"].to_dataset().sel(subject="reader", side="text")
+    for end in ("mean", "lower", "upper"):
+        known = by_x["x"].to_numpy()[np.isfinite(by_x[end].to_numpy())]
+        np.testing.assert_allclose(known[[0, -1]], [-2.0, 1.7])
+
+
+def test_items_that_several_conditions_share_have_no_trace(study: Study) -> None:
+    """A trace names its item alone: it would be counted under each of them."""
+    trials, traces = study
+    first = set(trials["item"].iloc[:4])
+    plain, primed = trials.assign(condition="plain"), trials.assign(condition="primed")
+    joined, notes = join_traces(
+        pd.concat([plain, primed[primed["item"].isin(first)]], ignore_index=True), traces, subset="all", index="entropy"
+    )
+    assert not first & set(joined.items)
+    assert len(joined) == sum(len(own["item"]) for own in traces.values()) - 4 * len(traces)
+    assert len(notes) == len(traces)
+    assert all("share their item with trials of other conditions" in note for note in notes)
+    with pytest.raises(InputError, match="such as CONDITION/ITEM") as refused:
+        join_traces(pd.concat([plain, primed], ignore_index=True), traces, subset="all", index="entropy")
+    assert "Check that items" not in str(refused.value)
+
+
+def test_advice_is_about_what_is_wrong_and_is_given_once(study: Study, tree: xr.DataTree) -> None:
+    trials, traces = study
+    one = {model: own.isel(layer=[0]) for model, own in traces.items()}
+    nameless = {model: own.assign(logit_difference=own["logit_difference"] * np.nan) for model, own in traces.items()}
+    for bad, said in ((one, "have one layer"), (nameless, "not a number")):
+        with pytest.raises(InputError, match=said) as refused:
+            join_traces(trials, bad, subset="all", index="entropy")
+        assert "Check that items" not in str(refused.value)
+        assert ".;" not in str(refused.value)
+    add_switching_estimates(tree, trials, one)
+    assert json.loads(tree.attrs["notes"])[-1] == (
+        "Hazards of switching were not estimated, for no layer trace can be used."
+    )
+
+
+def test_traces_without_trials_are_noted(study: Study) -> None:
+    trials, traces = study
+    few = trials[trials["model"] != "seer"]
+    _, notes = join_traces(few, traces, subset="all", index="entropy")
+    assert notes == ["seer: it has layer traces, but it has no trials, so they are left out."]
+
+
+def test_a_model_whose_traces_are_all_broken_leaves_no_layers_behind(study: Study) -> None:
+    trials, traces = study
+    deep = traces["seer"].isel(layer=np.arange(15) % 6).assign_coords(layer=np.arange(1, 16))
+    deep["logit_difference"][:] = np.nan
+    joined, _ = join_traces(trials, traces | {"seer": deep}, subset="all", index="entropy")
+    assert joined.state.shape[1] == 6
+    assert "seer" not in joined.subjects

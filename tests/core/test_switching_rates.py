@@ -4,14 +4,17 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import xarray as xr
 from scipy.stats import binom
 
-from mfbayes.switching import rates
+from mfbayes.switching import hidden_rates, rates
 from mfbayes.switching.fit import SwitchingFit, fit_switching
 from mfbayes.switching.rates import QUANTITIES, STUDIES, Study, describe, main, measure
+from mfbayes.switching.recovery import compare_with_truth, describe_errors
 
+HIDDEN = ("--hidden-replicates", "0")
 SMALL = Study(n_layers=(5, 4), n_groups=12, n_items=15)
 
 
@@ -56,8 +59,14 @@ def test_what_is_in_the_middle_is_covered_and_what_is_far_is_not(
     monkeypatch.setattr(rates, "STUDIES", {"small": SMALL})
     monkeypatch.setattr(rates, "fit_switching", lambda *_, **__: measured[1])
     monkeypatch.setattr(rates, "simulate_switching", lambda **_: (None, {}, truth))
-    found = measure("small", 3)["coverage"]
-    assert found == dict.fromkeys(QUANTITIES, covered)
+    found = measure("small", 3)
+    assert found["coverage"] == dict.fromkeys(QUANTITIES, covered)
+    # Means are near medians; what is off by 50 is so in every parameter and side.
+    for name, by_side in found["recovery"].items():
+        for errors in by_side.values():
+            if not name.startswith("mean of"):
+                assert errors["bias"] == pytest.approx(-off, abs=0.3)
+                assert np.sqrt(errors["mse"]) == pytest.approx(off, abs=0.3)
 
 
 def test_rows_become_a_table(row: dict[str, Any]) -> None:
@@ -74,11 +83,58 @@ def test_what_is_measured_is_not_measured_again(
 ) -> None:
     out, page = tmp_path / "switching.jsonl", tmp_path / "switching.md"
     out.write_text("".join(json.dumps(row | {"study": name, "replicate": 0}) + "\n" for name in STUDIES))
-    page.write_text("before\n<!-- coverage -->\nstale\n<!-- end of coverage -->\nafter\n")
+    marks = "<!-- coverage -->\nstale\n<!-- end of coverage -->\n<!-- recovery -->\n<!-- end of recovery -->"
+    page.write_text(f"before\n{marks}\nafter\n")
     written = out.read_text()
-    monkeypatch.setattr("sys.argv", ["rates", "--out", str(out), "--page", str(page), "--replicates", "1"])
+    monkeypatch.setattr("sys.argv", ["rates", "--out", str(out), "--page", str(page), "--replicates", "1", *HIDDEN])
     main()
     assert out.read_text() == written
     assert page.read_text().startswith("before\n<!-- coverage -->\n| truth and fit")
-    assert page.read_text().endswith("\n<!-- end of coverage -->\nafter\n")
+    assert page.read_text().endswith("\n<!-- end of recovery -->\nafter\n")
+    assert "| mean of distance | text | 6 | " in page.read_text(), "of the studies with effects of groups and a known b"
     assert "stale" not in page.read_text()
+
+
+def test_errors_are_those_of_posterior_means_and_in_their_deviations() -> None:
+    rng = np.random.default_rng(1)
+    truth = np.array([1.0, -1.0, np.nan])
+    draws = truth + [0.5, -0.1, 0.0] + [0.2, 0.4, 1.0] * rng.standard_normal((40_000, 3))
+    found = compare_with_truth(draws, truth)
+    expected = {"bias": 0.2, "mse": 0.13, "z": (2.5 - 0.25) / 2, "z2": (2.5**2 + 0.25**2) / 2}
+    assert found == {name: pytest.approx(value, abs=0.05) for name, value in expected.items()}
+    assert np.isnan(compare_with_truth(draws, np.full(3, np.nan))["bias"])
+    cells = describe_errors([expected, expected | {"bias": 0.4}])
+    assert cells == ["0.300 (0.100)", f"{0.13**0.5:.3f}", "1.12 (0.00)", f"{expected['z2'] ** 0.5:.2f}"]
+
+
+def test_draws_of_the_truth_itself_have_errors_of_one_deviation() -> None:
+    """Truths drawn from the same normal as the draws: squared errors in deviations have mean one."""
+    rng = np.random.default_rng(2)
+    truth = rng.standard_normal(4000)
+    found = compare_with_truth(rng.standard_normal((500, 4000)), truth)
+    assert abs(found["z2"] - 1) < 4 * np.sqrt(2 / 4000)
+    assert abs(found["z"]) < 4 / np.sqrt(4000)
+
+
+def test_rows_of_the_hidden_model_become_tables() -> None:
+    shares = {"hazards by layer": 0.8, "effects of x and distance": 0.9}
+    row = {
+        "study": "hidden, 40 groups of 20", "replicate": 0, "passed": True, "max_r_hat": 1.004,
+        "coverage": {"as the model has them": shares, "widened": dict.fromkeys(shares, 0.95)},
+        "recovery": {"x, text-to-image": {"bias": 0.1, "mse": 0.04, "z": 0.5, "z2": 1.0}},
+    }  # fmt: skip
+    lines = hidden_rates.describe([row, row]).splitlines()
+    assert "| hidden, 40 groups of 20 | 2 | 0.800 (0.000) | 0.950 (0.000) | 0.900 (0.000) |" in lines[2]
+    assert lines[-1] == "| hidden, 40 groups of 20 | x, text-to-image | 0.100 (0.000) | 0.200 | 0.50 (0.00) | 1.00 |"
+
+
+@pytest.mark.slow
+def test_a_hidden_study_tells_what_is_covered(monkeypatch: pytest.MonkeyPatch) -> None:
+    small = hidden_rates.HiddenStudy(n_layers=(5, 4), n_groups=12, n_items=25)
+    monkeypatch.setattr(hidden_rates, "STUDIES", {"small": small})
+    row = hidden_rates.measure("small", 0)
+    before, after = row["coverage"].values()
+    assert before.keys() == after.keys()
+    # Wider intervals cover what narrower ones with the same middle do.
+    assert all(after[name] >= share for name, share in before.items())
+    assert len(row["recovery"]) == 4

@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -98,3 +99,51 @@ def test_files_that_are_no_traces_are_refused(tmp_path: Path) -> None:
         read_traces(other)
     with pytest.raises(InputError, match="more than once"):
         write_traces(tmp_path / "twice.nc", ["a", "a"], [[1], [0]], [[0.0], [0.0]])
+
+
+@pytest.mark.parametrize(
+    ("state", "difference", "said"),
+    [
+        ([[1, np.nan]], [[0.0, 0.0]], "got nan at layer 2 of row 1"),
+        ([[0.7, 1]], [[0.0, 0.0]], "got 0.7 at layer 1"),
+        ([[1, 1], [1, 257]], [[0.0, 0.0]] * 2, "got 257 at layer 2 of row 2"),
+        ([["text", "image"]], [[0.0, 0.0]], "states as numbers"),
+        ([[1, 0], [1]], [[0.0, 0.0]] * 2, "states of the same number of layers"),
+        ([[1, 0], [1, 0]], [[0.0, 0.0], [0.0]], "logit differences of the same number of layers"),
+        ([1, 0], [0.0, 0.0], "a row for every item"),
+        ([[]], [[]], "one or more"),
+        ([[1, 0]], [[0.0]], r"states of shape \(1, 2\) and logit differences of shape \(1, 1\)"),
+        ([[1, 0], [0, 1]], [[0.0, 0.0]] * 2, r"got \(1,\) items"),
+        ([[1, 0]], [["0.5", "1.5"]], "logit differences as numbers"),
+    ],
+)
+def test_what_is_no_trace_is_refused_and_not_written(
+    tmp_path: Path, state: list[Any], difference: list[Any], said: str
+) -> None:
+    path = tmp_path / "traces.nc"
+    with pytest.raises(InputError, match=said):
+        write_traces(path, ["a"], state, difference)
+    assert not path.exists()
+
+
+def test_whole_numbers_of_any_type_are_states_and_logits_may_be_missing(tmp_path: Path) -> None:
+    write_traces(tmp_path / "traces.nc", ["a"], [[1.0, -1.0]], [[np.nan, 2]])
+    found = read_traces(tmp_path / "traces.nc")
+    assert found["state"].dtype == np.int8
+    assert found["state"].to_numpy().tolist() == [[1, -1]]
+
+
+def test_files_of_others_are_checked_as_traces_are_written(tmp_path: Path) -> None:
+    path, dims = tmp_path / "own.nc", ("item", "layer")
+    good = {"state": (dims, [[1.0, 0.0]]), "logit_difference": (dims, [[0.5, -0.5]])}
+    item = {"item": np.array(["a"], dtype=object)}
+    for changes, coords, said in (
+        ({}, {}, "coordinate 'item'"),
+        ({"logit_difference": (dims, np.array([["0.5", "1"]], dtype=object))}, item, "'logit_difference' as numbers"),
+        ({"state": (dims, [[1.0, 0.5]])}, item, "got 0.5 at layer 2 of row 1"),
+    ):
+        xr.Dataset(good | changes, coords=coords).to_netcdf(path, engine="h5netcdf")
+        with pytest.raises(InputError, match=said):
+            read_traces(path)
+    xr.Dataset(good, coords=item).to_netcdf(path, engine="h5netcdf")
+    assert read_traces(path)["state"].dtype == np.int8

@@ -1,12 +1,14 @@
 """Description of traces and checks of the claim: answers worked out otherwise, and traces made to have them."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
+from scipy.stats import t as student
 
 from mfbayes.errors import InputError
 from mfbayes.simulated_traces import Switching, simulate_traces
@@ -14,10 +16,12 @@ from mfbayes.simulation import Scenario, simulate_trials
 from mfbayes.trajectories import Trajectories, join_traces
 from mfbayes.vacillation.contrasts import contrast_regions
 from mfbayes.vacillation.estimates import add_trace_estimates, describe_traces
+from mfbayes.vacillation.layer_maps import map_layers
 from mfbayes.vacillation.measures import CLAIMS, measure_traces
 from mfbayes.vacillation.peaks import measure_error, score_groups
 from mfbayes.vacillation.placebos import move_centre
 from mfbayes.vacillation.regions import ENTROPY_BINS, place_in_regions, redraw, tally_regions
+from mfbayes.vacillation.summaries import choose_pooled
 from mfbayes.vacillation.total_entropy import adjust_for_total_entropy, estimate_propensity, measure_effective_share
 from mfbayes.vacillation.verdicts import (
     BOTH_SIDES,
@@ -377,3 +381,77 @@ def test_a_fit_takes_traces_of_some_subjects_and_keeps_its_notes() -> None:
     assert "Nothing is said of layers" in json.loads(tree.attrs["notes"])[-1]
     with pytest.raises(InputError, match="'item'"):
         add_trace_estimates(tree, trials.drop(columns="item"), traces)
+
+
+def test_all_models_are_the_same_ones_in_every_contrast() -> None:
+    """Two have all regions and one no image side, where ambiguous traces oscillate far more than its text side."""
+    rng = np.random.default_rng(15)
+    n = 360
+    dH = np.tile([-1.0, 0.0, 1.0], n)
+    subject = np.repeat(np.arange(3), n)
+    dH[(subject == 2) & (dH > 0)] = 0.0
+    chance = np.where(subject == 2, np.where(dH < 0, 0.0, 0.9), 0.3)
+    state = np.where((rng.random(3 * n) < chance)[:, None], [0, 1, 0], [0, 0, 0])
+    laid = lay_traces(
+        state, dH, subject=subject, group=np.tile(np.arange(n) // 3 % 20, 3), subjects=("a", "b", "half"),
+        total=rng.uniform(1, 2, 3 * n),
+    )  # fmt: skip
+    estimates, _ = describe_traces(laid, np.zeros((3, 5)), ci_prob=0.95, rng=rng)
+    contrasts = estimates["contrasts"]
+    pooled = contrasts["mean"].sel(subject="all", measure="round-trips")
+    sides = pooled.sel(contrast=["text-side", "image-side"])
+    np.testing.assert_allclose(pooled.sel(contrast="balanced"), sides.mean(), atol=1e-12)
+    assert (contrasts["n_subjects"].sel(subject="all") == 2).all()
+    own = contrasts.sel(subject="half", measure="round-trips", contrast="text-side")
+    assert float(own["lower"]) > 1
+    assert int(own["n_subjects"]) == 1
+    # Without it, neither the verdict on all nor its p-value sees the difference that it alone has.
+    assert estimates["vacillation"]["verdict"].sel(subject="all", measure="round-trips") == UNDECIDED
+    assert float(contrasts["p"].sel(subject="all", measure="round-trips", contrast="text-side")) > 0.01
+    weighted = estimates["total_entropy"]["mean"].sel(subject="all", measure="round-trips", contrast="text-side")
+    assert (weighted < 0.3).all()
+
+
+def test_where_no_model_has_all_regions_each_contrast_takes_those_that_have_it() -> None:
+    flags = np.array([[[False, True, False]], [[False, True, True]]])
+    np.testing.assert_array_equal(choose_pooled(flags), flags)
+    flags[1] = True
+    np.testing.assert_array_equal(choose_pooled(flags), [[[False] * 3], [[True] * 3]])
+
+
+def test_the_share_that_never_commits_has_an_interval_over_groups() -> None:
+    """Ambiguous: groups of 12 in which all traces commit or none does; text-clear: all commit; image-clear: none."""
+    rng = np.random.default_rng(16)
+    n, groups = 12, 40
+    group = np.tile(np.repeat(np.arange(groups), n), 3)
+    dH = np.repeat([-1.0, 0.0, 1.0], n * groups)
+    silent = np.where(dH == 0, rng.permutation(groups)[group] < 10, dH > 0)
+    laid = lay_traces(np.where(silent[:, None], [-1, -1], [0, 1]), dH, group=group)
+    estimates, _ = describe_traces(laid, np.zeros((1, 5)), ci_prob=0.95, rng=rng)
+    for table in (estimates["traces"], estimates["oscillations"]):
+        share, lower, upper = (
+            table[name].sel(subject="m", region=["text-clear", "ambiguous", "image-clear"]).to_numpy()
+            for name in ("never_committed", "never_lower", "never_upper")
+        )
+        np.testing.assert_allclose(share, [0, 0.25, 1])
+        # Traces of a group agree, so that there are 40 observations: t(39) sqrt(.25 .75 / 39).
+        np.testing.assert_allclose(upper[1] - lower[1], 2 * 2.02 * np.sqrt(0.25 * 0.75 / 39), rtol=0.1)
+        edge = 1.96**2 / (40 + 1.96**2)
+        np.testing.assert_allclose([lower[0], upper[0]], [0, edge], atol=1e-4)
+        np.testing.assert_allclose([lower[2], upper[2]], [1 - edge, 1], atol=1e-4)
+    few, _ = describe_traces(laid.keep(group < 5), np.zeros((1, 5)), ci_prob=0.95, rng=rng)
+    assert np.isnan(few["traces"]["never_lower"]).all()
+
+
+def test_a_map_has_intervals_where_six_groups_are_and_they_are_as_wide_as_students() -> None:
+    rng = np.random.default_rng(17)
+    logits = rng.standard_normal(16)
+    dH, group = np.array([0.1] * 8 + [1.1] * 8), np.concatenate([np.arange(8), np.arange(8) % 5])
+    laid = replace(lay_traces(np.ones((16, 2)), dH, group=group), logit_difference=np.stack([logits] * 2, axis=1))
+    redraws = redraw(np.zeros((1, 5)), n_groups=8, rng=rng, n_draws=4000)
+    found = map_layers(laid, redraws, ci_prob=0.95).isel(subject=0, layer=0)
+    near, far = (int(np.flatnonzero(found["dH_upper"] > own)[0]) for own in (0.1, 1.1))
+    np.testing.assert_allclose(found["mean"][[near, far]], [logits[:8].mean(), logits[8:].mean()])
+    width = float(found["upper"][near] - found["lower"][near])
+    assert width == pytest.approx(2 * student.ppf(0.975, 7) * logits[:8].std(ddof=1) / np.sqrt(8), rel=0.15)
+    assert np.isnan(found["lower"][far])

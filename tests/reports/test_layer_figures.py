@@ -22,6 +22,7 @@ from mfbayes.simulated_traces import Switching, simulate_traces
 from mfbayes.simulation import Scenario, simulate_trials
 from mfbayes.trajectories import join_traces
 from mfbayes.vacillation.estimates import describe_traces
+from mfbayes.vacillation.summaries import align
 from mfbayes.vacillation.verdicts import NO, NO_POSITIVITY, TEXT_SIDE_ONLY, VERDICTS, YES
 
 HOSTILE = "</script><script>alert(1)</script>\"><img src=x onerror=alert(2)> '&amp;"
@@ -371,3 +372,122 @@ def test_words_are_those_of_the_models() -> None:
     assert set(TITLES) == set(VERDICTS)
     assert set(SEPARABLE) == {YES, NO, NO_POSITIVITY}
     assert set(TERMS) >= {*terms.DEFAULT_TERMS, *terms.APART, *pairs.AGES[:2]}
+
+
+def put_third(layered: xr.DataTree, build: Callable[..., xr.DataTree], make: Callable[..., Any]) -> xr.DataTree:
+    """The fit with a third model, of which nothing is known in the tables on layers, as the fit writes them."""
+    tree = build([*(make(name, b) for name, b in TRUTH.items()), make("dumb", 0.1)], traces=False)
+    points = tree["estimates/balance_points"].to_dataset()
+    keys = points["subject"].to_numpy()
+    labels = {name: ("subject", keys.astype(object)) for name in ("model", "task", "condition", "family")}
+    for name in ("oscillations", "traces", "occupancy", "layer_map", "contrasts", "vacillation", "total_entropy"):
+        put(tree, name, align(layered[f"estimates/{name}"].to_dataset(), points.assign_coords(labels)))
+    return tree
+
+
+def test_a_model_without_traces_is_left_out_of_the_maps_and_named(
+    layered: xr.DataTree, build_tree: Callable[..., xr.DataTree], make_case: Callable[..., Any]
+) -> None:
+    tree = put_third(layered, build_tree, make_case)
+    assert int(tree["estimates/layer_map/n_layers"].sel(subject="dumb")) == 0
+    figure = draw_layer_maps(read_evidence(tree))
+    assert figure is not None
+    assert [panel.subject.key for panel in figure.panels if panel.subject] == list(TRUTH)
+    assert "not drawn: dumb." in figure.caption
+    assert 'id="layers"' in render(tree)
+
+
+def draw_maps(values: np.ndarray, layered: xr.DataTree, **changes: Any) -> str:
+    """Title of maps in which bins of each model turn to their last sign at the layers given, shape (model, bin)."""
+    table = layered["estimates/layer_map"].to_dataset()
+    layer = np.arange(1, 7)[:, None]
+    mean = np.stack([np.where(layer < own, -1.0, 1.0) for own in values])
+    put(
+        layered,
+        "layer_map",
+        table.assign({"mean": (("subject", "layer", "bin"), mean), "n": table["n"] * 0 + 50, **changes}),
+    )
+    figure = draw_layer_maps(read_evidence(layered))
+    assert figure is not None
+    return figure.title
+
+
+def test_the_title_of_maps_tells_of_models_where_it_is_reversed(layered: xr.DataTree) -> None:
+    """b is .3 and -.4: ambiguous bins are those with centres within half a unit."""
+    centres = np.linspace(-2, 2, 17)[:-1] + 0.125
+    near = np.stack([np.abs(centres - b) < 0.5 for b in TRUTH.values()])
+    late = np.where(near, 5, 2)
+    assert draw_maps(late, layered) == "Clear cases settle on a side in earlier layers, in every model"
+    mixed = np.stack([late[0], np.where(near[1], 2, 5)])
+    assert draw_maps(mixed, layered) == (
+        "Clear cases settle on a side in earlier layers in one of two models, in later ones in b"
+    )
+    assert draw_maps(np.where(near, 2, 5), layered) == "Clear cases settle on a side in later layers, in every model"
+    tied = np.stack([np.full(16, 3), mixed[1]])
+    assert draw_maps(tied, layered).endswith("than ambiguous ones; they do in later ones in one of two models")
+
+
+def test_maps_of_few_bins_or_silent_traces_claim_nothing(layered: xr.DataTree) -> None:
+    centres = np.linspace(-2, 2, 17)[:-1] + 0.125
+    late = np.stack([np.where(np.abs(centres - b) < 0.5, 5, 2) for b in TRUTH.values()])
+    n = np.zeros((2, 6, 16), dtype=int)
+    # Two ambiguous bins of each model, and all clear ones.
+    n[late[:, None].repeat(6, axis=1) == 2] = 50
+    for i, own in enumerate(late):
+        n[i][:, np.flatnonzero(own == 5)[:2]] = 50
+    assert draw_maps(late, layered, n=(("subject", "layer", "bin"), n)) == "How the decision forms over the layers"
+    never = layered["estimates/oscillations"].to_dataset()
+    never["never_committed"][:] = 1.0
+    put(layered, "oscillations", never)
+    assert draw_maps(late, layered) == "No layer reads either answer, so no side is settled on"
+    figure = draw_layer_maps(read_evidence(layered))
+    assert figure is not None
+    assert "No layer of any trace reads either answer: a and b." in figure.caption
+
+
+def test_the_share_of_silent_traces_is_tabled_with_its_interval(layered: xr.DataTree) -> None:
+    for name in ("traces", "oscillations"):
+        table = layered[f"estimates/{name}"].to_dataset()
+        for column, value in {"never_committed": 0.25, "never_lower": 0.1, "never_upper": 0.4}.items():
+            table[column][:] = value
+        # Of b's traces none commits.
+        table["never_committed"].loc[{"subject": "b"}] = 1.0
+        table["mean"].loc[{"subject": "b"}] = np.nan
+        put(layered, name, table)
+    html = render(layered)
+    rows = [[cell.replace("\N{NO-BREAK SPACE}", " ") for cell in row] for row in cells(html, "What traces do")]
+    assert next(row for row in rows if row[0] == "a" and row[2] == "ambiguous")[-1] == "25 % [10 % to 40 %]"
+    assert [row[3] for row in rows if row[0] == "b"] == ["\N{EN DASH}"] * 5
+    assert "never on a side</text>" in html
+
+
+def test_what_is_not_in_the_hazard_model_is_named(layered: xr.DataTree) -> None:
+    for name in ("hazard_by_depth", "hazard_by_distance", "switching_effects"):
+        put(layered, name, layered[f"estimates/{name}"].to_dataset().sel(subject=["a"]))
+    figure = draw_hazards(read_evidence(layered))
+    assert figure is not None
+    assert [panel.subject.key for panel in figure.panels if panel.subject] == ["a"]
+    assert figure.caption.endswith("or of a balance point: b.")
+    assert "mean of the population" in render(layered)
+
+
+def test_round_trips_are_not_said_to_peak_where_oscillations_do(layered: xr.DataTree) -> None:
+    table = layered["estimates/vacillation"].to_dataset()
+    for name, value in {"peak": 0.6, "peak_lower": 0.3, "peak_upper": 1.1, "peak_near": 0.0}.items():
+        table[name].loc[{"measure": "oscillations"}] = value
+        table[name].loc[{"measure": "round-trips"}] = np.nan
+    put(layered, "vacillation", table)
+    figure = draw_contrasts(read_evidence(layered))
+    assert figure is not None
+    assert figure.intro.endswith(
+        "The contrast in oscillations peaks at 0.6 [0.3, 1.1] from the balance point, not near it."
+    )
+    assert "in round trips peaks" not in figure.intro
+
+
+def test_it_is_said_how_many_models_all_models_are(layered: xr.DataTree) -> None:
+    table = layered["estimates/contrasts"].to_dataset()
+    assert "All models: mean" not in render(layered)
+    table["n_subjects"].loc[{"subject": "all"}] = 1
+    put(layered, "contrasts", table)
+    assert "All models: mean of the one of two with enough cases in every region." in render(layered)
