@@ -59,6 +59,7 @@ def render(records: Sequence[Record]) -> str:
         ("sampling", _sampling),
         ("intervals", _intervals),
         ("scale", _scale),
+        ("study", _studies),
         ("gradient", _layer_gradients),
         ("fit", _layer_fits),
         ("collection-speed", partial(_ways, found=found)),
@@ -105,6 +106,14 @@ def claim_all(found: dict[tuple[str, str, str], Record]) -> list[Claim]:
             most = 60 if contender == "without effects of groups" else 600
             text = f"{_LAYER_MODELS[benchmark]} {contender.replace('mfbayes', '')}".strip()
             claims.append(Claim(f"{text}, {_layers(record)}", record["wall_s"], most, most, " s"))
+    of_trials, whole = (found.get(("study", name, "")) for name in ("trials", "trials and layers"))
+    if of_trials and _is_quiet(of_trials):
+        claims.append(
+            Claim("`fit --model all`, everything collected, without layers", of_trials["wall_s"], 40, 20, " s")
+        )
+    if of_trials and whole and _is_quiet(of_trials) and _is_quiet(whole):
+        more = whole["wall_s"] - of_trials["wall_s"]
+        claims.append(Claim("the same, the hazards of layers besides", more, 60, 60, " s"))
     ours, theirs = (found.get(("hidden-gradient", name, "")) for name in ("mfbayes-tables", "dynamax"))
     if ours and theirs:
         text = "CPU time of a gradient of the hidden model's forward pass, dynamax : mfbayes"
@@ -264,6 +273,22 @@ def _layers(record: Record) -> str:
     return f"{record['n_models']} models x {record['n_traces']} traces x {record['n_layers']} layers"
 
 
+def _studies(records: list[Record]) -> str:
+    rows = [
+        (
+            f"fit of {record['contender']}",
+            f"{record['wall_s']:.1f}",
+            ", ".join(f"{seconds:.1f}" for seconds in record["runs"]),
+            f"{record['fit_s']:.1f}",
+            f"{record['switching_s']:.1f}",
+        )
+        for record in records
+    ]
+    head = ("`fit --model all`, everything collected", "s, median", "runs, s", "of it trials, s", "of it hazards, s")
+    title = f"### Whole study: eight embedded models x {records[0]['n_groups']} groups"
+    return f"{title}\n\n{_tabulate(head, rows)}"
+
+
 def _layer_gradients(records: list[Record]) -> str:
     rows = [
         (f"{_LAYER_MODELS[r['benchmark']]}, {r['contender']}", f"{r['cpu_ms']:.1f}", f"{r['wall_ms']:.1f}")
@@ -403,6 +428,8 @@ def _engines(records: list[Record]) -> str:
         "engine",
         "s",
         "overhead, s",
+        "CPU s",
+        "overhead, CPU s",
         "load",
         "starting a cluster, s",
         "loading, s",
