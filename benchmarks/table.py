@@ -403,15 +403,16 @@ def _engines(records: list[Record]) -> str:
         "engine",
         "s",
         "overhead, s",
+        "CPU s",
+        "overhead, CPU s",
         "load",
         "starting a cluster, s",
         "loading, s",
         "asking, s of both",
         "same bytes",
     )
-    title = f"### Asking: {records[0]['prompts']:,} prompts by two processes, {records[0]['model']}".replace(
-        ",", "\u202f", 1
-    )
+    n_prompts = f"{records[0]['prompts']:,}".replace(",", "\u202f")
+    title = f"### Asking: {n_prompts} prompts by two processes, {records[0]['model']}"
     return f"{title}\n\n{_tabulate(head, rows)}"
 
 
