@@ -436,9 +436,8 @@ def _engines(records: list[Record]) -> str:
         "asking, s of both",
         "same bytes",
     )
-    title = f"### Asking: {records[0]['prompts']:,} prompts by two processes, {records[0]['model']}".replace(
-        ",", "\u202f", 1
-    )
+    n_prompts = f"{records[0]['prompts']:,}".replace(",", "\u202f")
+    title = f"### Asking: {n_prompts} prompts by two processes, {records[0]['model']}"
     return f"{title}\n\n{_tabulate(head, rows)}"
 
 

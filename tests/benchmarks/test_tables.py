@@ -75,7 +75,10 @@ def test_overhead_of_ray_is_told_and_other_bytes_break_the_claim() -> None:
     text = render(records)
     assert "| ray, two workers | 31.5 | +1.5 | 63.0 | +3.0 | 0 | 12.0 | 2.0 | 9.0 | no |" in text
     assert "two parts without it | 0 | ≥ 1: no" in text
-    assert "2 920 prompts".replace(" ", "\u202f", 1) in text
+    assert "2 920 prompts by two processes, tiny".replace(" ", "\u202f", 1) in text
+    for table in text.split("\n\n"):
+        widths = {line.count("|") for line in table.splitlines() if line.startswith("|")}
+        assert len(widths) <= 1, table
 
 
 def test_no_overhead_is_told_of_a_busy_machine() -> None:
