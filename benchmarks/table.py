@@ -420,7 +420,7 @@ def _engines(records: list[Record]) -> str:
             f"{record['seconds_starting_cluster']:.1f}",
             f"{record['seconds_loading']:.1f}",
             f"{record['seconds_asking']:.1f}",
-            {True: "yes", False: "no"}.get(record.get("equal"), "-"),
+            {"True": "yes", "False": "no"}.get(str(record.get("equal")), "-"),
         )
         for record in sorted(records, key=lambda record: "equal" in record)
     ]

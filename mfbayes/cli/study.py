@@ -24,14 +24,14 @@ def check_models(names: Sequence[str]) -> list[str]:
     InputError
         If a name is unknown; the nearest is suggested.
     """
-    from mfbayes.inference.sources import embedded_models, find_model
+    from mfbayes.inference.sources import embedded_models, locate_model
 
     embedded = embedded_models()
     wanted = [model for name in names for model in (embedded if name == ALL else [name])]
     models = list(dict.fromkeys(wanted))
     with needing("inference"):
         for name in models:
-            find_model(name)
+            locate_model(name)
     return models
 
 
