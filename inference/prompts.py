@@ -95,9 +95,10 @@ def plan_prompts(manifest: pd.DataFrame, *, limit: int | None = None) -> Plan:
         both = Prompt(text, pixels, (str(row["text_answer"]), str(row["image_answer"])))
         image_only = Prompt(f"{row['question']} {row['command']}", pixels)
         text_only = Prompt(speaking[place])
-        texts[text_only.key] = text_only
-        by_image.setdefault(pixels, {}).update({image_only.key: image_only, both.key: both})
-        keys.append((text_only.key, image_only.key, both.key))
+        asked = (text_only.key, image_only.key, both.key)
+        texts[asked[0]] = text_only
+        by_image.setdefault(pixels, {}).update({asked[1]: image_only, asked[2]: both})
+        keys.append(asked)
     prompts = texts | {key: prompt for shared in by_image.values() for key, prompt in shared.items()}
     items = pd.concat([chosen, pd.DataFrame(keys, columns=pd.Index(INPUTS))], axis="columns")
     images = dict(zip(chosen["pixels_sha256"].astype(str), chosen["image"].astype(str), strict=True))

@@ -14,6 +14,7 @@ from mfbayes.priors import Priors
 
 HALVES = ("low", "high")
 _HALF = "half"
+_DRAWS = 500  # in each of four chains
 
 
 def split_by_total_entropy(tree: xr.DataTree, *, seed: int, priors: Priors | None = None) -> xr.Dataset | None:
@@ -50,7 +51,7 @@ def split_by_total_entropy(tree: xr.DataTree, *, seed: int, priors: Priors | Non
         [np.median(own) if own.size else np.nan for own in (total[design.trial_subject == s] for s in range(n))]
     )
     halved = _halve(design, total > medians[design.trial_subject])
-    drawn = approximate(halved, priors=priors, seed=seed)
+    drawn = approximate(halved, priors=priors, seed=seed, draws=_DRAWS)
     draws = stack_draws(drawn.posterior, "balance_point").reshape(n, 2, -1)
     trials = np.bincount(halved.trial_subject, minlength=2 * n).reshape(n, 2)
     hits = np.bincount(halved.trial_subject, halved.is_text, 2 * n).reshape(n, 2)
