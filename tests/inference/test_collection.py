@@ -243,7 +243,7 @@ def test_weights_that_are_not_finite_are_refused(
     head = next(name for name in weights if name.endswith("lm_head.weight"))
     weights[head][7] = torch.nan
     save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(InputError, match=r"broken@.* gives logits that are not finite"):
+    with pytest.raises(InputError, match=r"broken@.* has weights that are not finite: .*lm_head.weight"):
         collect(dataset, str(broken), out=tmp_path / "out")
 
 
