@@ -113,12 +113,13 @@ def _comparison(evidence: Evidence) -> list[tuple[Cell, ...]]:
     numbers = Numbers(table, "version")
     rows = []
     for version in sorted(numbers.labels["version"], key=lambda v: -numbers("elpd", v)):
-        difference, error, bad = (numbers(name, version) for name in ("elpd_difference", "difference_se", "n_inexact"))
+        difference, error, unknown = (
+            numbers(name, version) for name in ("elpd_difference", "difference_se", "n_unknown")
+        )
         said = "best at groups left out" if difference == 0 else f"{decimal(difference, digits=1)}"
         said += "" if difference == 0 else f" nats, standard error {decimal(error, digits=1)}"
-        said += f"; not exact in {count(bad)} groups, whose weights are too uneven" if bad > 0 else ""
-        said += "" if numbers("passed", version) else "; not converged"
-        rows.append(_row(f"Terms: {version}", said, bad=bad > 0 or not numbers("passed", version)))
+        said += f"; not found of {count(unknown)} groups" if unknown > 0 else ""
+        rows.append(_row(f"Terms: {version}", said, bad=unknown > 0))
     return rows
 
 

@@ -13,10 +13,8 @@ from mfbayes.calibration.page import describe
 from mfbayes.calibration.studies import Study, list_studies
 from mfbayes.storage import write_text
 
-_SAMPLED = (
-    Study(n_groups=40, n_models=4, group_sd=0.8, group_model_sd=0.5, tilt=0.0),
-    Study(n_groups=60, n_models=2, group_sd=1.5, group_model_sd=1.5, tilt=-1.0),
-)
+_SAMPLED = (2, 7, 13, 24, 31, 36, 53, 60)
+"""Numbers of the studies of the grid that `nuts` is measured on, with the same seeds and so the same trials."""
 _COMPARED = tuple(
     Study(n_groups=40, n_models=models, group_sd=sd, group_model_sd=model_sd, tilt=0.0)
     for sd, model_sd, models in ((0.3, 0.5, 2), (0.3, 1.5, 4), (1.5, 1.5, 4), (0.3, 0.0, 8))
@@ -28,11 +26,11 @@ _LAPSING = replace(_RANKED, lapses=True)
 def _jobs(
     replicates: int, sampled: int, ranked: int, compared: int, lapsing: int
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    for number, study in enumerate(list_studies()):
-        yield f"fast-{number}", {"kind": "fast", "study": study, "number": number, "replicates": replicates}
-    for number, study in enumerate(_SAMPLED):
-        if sampled:
-            yield f"nuts-{number}", {"kind": "nuts", "study": study, "number": 1000 + number, "replicates": sampled}
+    grid: list[dict[str, Any]] = [{"study": study, "number": number} for number, study in enumerate(list_studies())]
+    for number, job in enumerate(grid):
+        yield f"fast-{number}", job | {"kind": "fast", "replicates": replicates}
+    for number in _SAMPLED if sampled else ():
+        yield f"nuts-{number}", grid[number] | {"kind": "nuts", "replicates": sampled}
     for replicate in range(compared):
         for number, study in enumerate(_COMPARED):
             job = {"kind": "tiers", "study": study, "number": 3000 + number, "replicate": replicate}
@@ -61,9 +59,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("docs/calibration.jsonl"))
     parser.add_argument("--replicates", type=int, default=40)
-    parser.add_argument("--sampled", type=int, default=20)
-    parser.add_argument("--ranked", type=int, default=60)
-    parser.add_argument("--compared", type=int, default=6)
+    parser.add_argument("--sampled", type=int, default=40)
+    parser.add_argument("--ranked", type=int, default=200)
+    parser.add_argument("--compared", type=int, default=15)
     parser.add_argument("--lapsing", type=int, default=40)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--only", default="", help="fast, nuts, tiers, rank or lapses")

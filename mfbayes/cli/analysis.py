@@ -66,8 +66,8 @@ class Settings:
         Whether text, image and other are fitted together as well.
     switching : bool
         Whether the switching between layers is modelled, where there are traces.
-    compare_switching : bool
-        Whether versions of that model are compared, too.
+    compare_switching : bool or None
+        Whether versions of that model are compared, too; None where that is quick.
     """
 
     subset: str
@@ -81,7 +81,7 @@ class Settings:
     lapse: bool
     outcomes: bool
     switching: bool
-    compare_switching: bool
+    compare_switching: bool | None
 
     def check(self) -> None:
         """Refuse values out of range.

@@ -62,9 +62,12 @@ def command(
         typer.Option("--switching/--no-switching", help="With layer traces: also model the switching between layers."),
     ] = True,
     compare_switching: Annotated[
-        bool,
-        typer.Option("--compare-switching", help="Also compare versions of that model on groups left out; slower."),
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--compare-switching/--no-compare-switching",
+            help="Compare versions of that model on groups left out; by default where that is quick.",
+        ),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results of other content.")] = False,
 ) -> None:
     """Estimate balance points: at which relative uncertainty a model follows text and image equally often."""

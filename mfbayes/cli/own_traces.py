@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def read_own_traces(folder: Path, trials: "pd.DataFrame") -> "dict[str, xr.Dataset]":
-    """Layer traces of the models of a table of trials; says which models have none.
+    """Layer traces of the models of a table of trials; says which models have none, and which traces no trials.
 
     Parameters
     ----------
@@ -45,4 +45,7 @@ def read_own_traces(folder: Path, trials: "pd.DataFrame") -> "dict[str, xr.Datas
         raise InputError(f"Expected layer traces of the trials' models in {folder} ({wanted}), but there are none.")
     if missing := [model for model in places if model not in found]:
         say(f"No layer traces of {', '.join(missing)} in {folder}: nothing will be said of their layers.")
+    there = {file.stem for file in folder.glob("*.nc")} | {file.parent.name for file in folder.glob(f"*/{TRACES_FILE}")}
+    if strangers := sorted(there - {folder_name(model) for model in places}):
+        say(f"Layer traces without trials in {folder}: {', '.join(strangers)}. Nothing is said of them.")
     return {model: read_traces(file) for model, file in found.items()}

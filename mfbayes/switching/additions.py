@@ -10,7 +10,7 @@ from mfbayes import names
 from mfbayes.errors import InputError
 from mfbayes.estimates.draws import stack_draws
 from mfbayes.estimates.notes import append_notes
-from mfbayes.switching.comparison import compare_switching, note_weights
+from mfbayes.switching.comparison import VERSIONS, compare_switching, note_unknown
 from mfbayes.switching.crossings import check_crossings
 from mfbayes.switching.estimates import describe_switching
 from mfbayes.switching.fit import SwitchingFit, fit_switching
@@ -21,6 +21,9 @@ from mfbayes.trajectories import Trajectories, join_traces
 MAX_STEPS = 300_000
 """Traces times layers up to which groups have effects unasked; above, that would take longer than all the rest."""
 
+MAX_COMPARED = 600_000_000
+"""Traces times layers times groups times parameters and versions up to which these are compared unasked."""
+
 
 def add_switching_estimates(
     tree: xr.DataTree,
@@ -28,13 +31,13 @@ def add_switching_estimates(
     traces: Mapping[str, xr.Dataset],
     *,
     groups: bool | None = None,
-    compare: bool = False,
+    compare: bool | None = None,
     progress: bool = False,
 ) -> None:
     """Add what the hazard model says of switching between layers to a fit, in place, and to its notes what it cannot.
 
     `/estimates/hazard_by_depth`, `hazard_by_distance`, `switching_effects`, `switching_convergence`,
-    `predictive_checks`, `missing_at_random` and, on demand, `switching_comparison`.
+    `predictive_checks`, `missing_at_random` and `switching_comparison`.
 
     Parameters
     ----------
@@ -46,8 +49,9 @@ def add_switching_estimates(
         Layer traces by model, as `mfbayes.traces.read_traces` returns them.
     groups : bool, optional
         Whether groups have effects; by default where traces times layers are at most 300,000.
-    compare : bool
-        Also compare versions of the model on groups left out, which takes three more fits and needs effects of groups.
+    compare : bool, optional
+        Whether versions of the model are compared on groups left out, which needs effects of groups; by default where
+        that takes some twenty seconds at most on two processors. It takes as long as groups times traces times layers.
     progress : bool
         Show a progress bar on stderr, where that is a terminal.
 
@@ -113,10 +117,16 @@ def add_switching_estimates(
     if with_groups:
         estimates["predictive_checks"] = check_replicates(fit, rng=rng, ci_prob=ci_prob)
     estimates["missing_at_random"] = check_crossings(fit, rng=rng, ci_prob=ci_prob)
-    if compare and with_groups:
-        compared = compare_switching(trajectories, medians, fitted=fit, seed=seed)
+    wanted = _is_quick(fit) if compare is None else compare
+    if with_groups and wanted:
+        compared = compare_switching(trajectories, medians)
+        notes += note_unknown(compared)
         estimates["switching_comparison"] = compared
-        notes += note_weights(compared)
+    elif with_groups and compare is None:
+        notes.append(
+            "Versions of the hazard model were not compared on groups left out, for with so many traces and groups "
+            "that takes long: --compare-switching (compare=True) does it."
+        )
     elif compare:
         notes.append(
             "Versions of the hazard model were not compared: that is done on groups left out, and this one has no "
@@ -135,6 +145,12 @@ def _find_outside(fit: SwitchingFit) -> tuple[str, ...]:
         if not own.min(initial=np.inf) <= 0 <= own.max(initial=-np.inf):
             found.append(subject)
     return tuple(found)
+
+
+def _is_quick(fit: SwitchingFit) -> bool:
+    """Whether versions of a model like this are compared in some twenty seconds."""
+    n_steps = int(fit.layout.n_steps[fit.layout.unit_subject[fit.layout.unit_of_trace]].sum())
+    return n_steps * len(fit.layout.groups) * fit.structure.n_parts * len(VERSIONS) <= MAX_COMPARED
 
 
 def _is_small(trajectories: Trajectories) -> bool:

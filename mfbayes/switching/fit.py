@@ -120,11 +120,7 @@ def fit_switching(
     InputError
         Where no trace has two committed layers, a balance point is missing, or terms do not exist.
     """
-    pairs = pair_layers(trajectories)
-    if silent := find_unpaired(pairs):
-        # All that the model has of them is its population.
-        pairs = pair_layers(trajectories.only([own for own in trajectories.subjects if own not in silent]))
-    x = find_x(pairs.trajectories, points)
+    pairs, x = pair_with_points(trajectories, points)
     layout = lay_out_pairs(pairs, x, terms=terms, groups=groups, n_bins=n_bins)
     if layout.has_groups and len(layout.groups) < 2:
         raise InputError("Expected traces of two groups or more, to tell groups apart; use groups=False with one.")
@@ -141,6 +137,21 @@ def fit_switching(
     return SwitchingFit(
         pairs=pairs, x=x, layout=layout, structure=structure, priors=scales, n_bins=n_bins, sample=drawn
     )
+
+
+def pair_with_points(trajectories: Trajectories, points: Mapping[str, float]) -> tuple[Pairs, Floats]:
+    """Pairs of committed layers of the subjects that have any, and dH - b of their traces, shape (n_traces,).
+
+    Raises
+    ------
+    InputError
+        Where no trace has two committed layers, or a balance point is missing.
+    """
+    pairs = pair_layers(trajectories)
+    if silent := find_unpaired(pairs):
+        # All that the model has of them is its population.
+        pairs = pair_layers(trajectories.only([own for own in trajectories.subjects if own not in silent]))
+    return pairs, find_x(pairs.trajectories, points)
 
 
 def _unpack(structure: Structure, draws: xr.Dataset) -> xr.Dataset:

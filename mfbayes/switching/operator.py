@@ -53,10 +53,15 @@ class SwitchingDensity(Op):
         outputs = [pt.dscalar(), pt.dvector(), pt.dvector(), pt.dvector()]
         return Apply(self, [pt.as_tensor_variable(each) for each in inputs], outputs)
 
+    def evaluate(self, spread: Floats, coordinate: Floats) -> tuple[float, Floats, Floats, Floats]:
+        """The outputs at a point, in plain arrays; many threads may ask at once."""
+        addresses = self.doubles.ctypes.data, self.integers.ctypes.data
+        value, *others = _evaluate(spread, coordinate, self.n_parameters, *addresses)
+        return float(value), *others
+
     def perform(self, node: Apply[Any], inputs: Any, output_storage: Any) -> None:
         """Compute in Python; the numba backend does the same without it."""
-        addresses = self.doubles.ctypes.data, self.integers.ctypes.data
-        for storage, value in zip(output_storage, _evaluate(*inputs, self.n_parameters, *addresses), strict=True):
+        for storage, value in zip(output_storage, self.evaluate(*inputs), strict=True):
             storage[0] = np.asarray(value)
 
     def infer_shape(self, node: Apply[Any], shapes: Any) -> list[Any]:
@@ -175,7 +180,7 @@ add_symbol(_SYMBOL, _evaluate_packed.address)
 _evaluate_external = types.ExternalFunction(_SYMBOL, types.float64(*(_DOUBLES,) * 5, types.intp, types.intp))
 
 
-@nb.njit
+@nb.njit(nogil=True)
 def _evaluate(spread, coordinate, n_parameters, doubles_address, integers_address):  # type: ignore[no-untyped-def]
     spread, coordinate = np.ascontiguousarray(spread), np.ascontiguousarray(coordinate)
     hazards = np.empty(n_parameters)

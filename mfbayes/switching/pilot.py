@@ -17,7 +17,7 @@ from mfbayes.switching.structure import GROUP_SDS, Structure
 type Floats = NDArray[np.float64]
 type Indices = NDArray[np.int64]
 
-_ROUNDS, _CLOSE = 40, 1e-2
+_ROUNDS, _CLOSE = 60, 3e-3
 _LONGEST_STEP = 1.5
 # Shares of a spread's prior scale: where it starts, and below which it never falls.
 _START, _LEAST = 0.6, 0.1
@@ -37,6 +37,8 @@ class Estimates:
         Its curvature, less what is lost to the effects of groups.
     spread : ndarray, shape (n_scales,)
         Standard deviations.
+    parts : ndarray, shape (n_parts,)
+        What the parameters are the sums of.
     effects, scores : ndarray, shape (2, n_cells)
         Effects of every cell (a group and a subject) by side, and its scores there.
     """
@@ -45,6 +47,7 @@ class Estimates:
     gradient: Floats
     information: Floats
     spread: Floats
+    parts: Floats
     effects: Floats
     scores: Floats
 
@@ -65,7 +68,7 @@ class _Rows:
     group_side: Indices
 
 
-def estimate_roughly(structure: Structure) -> Estimates:
+def estimate_roughly(structure: Structure, *, near: Estimates | None = None) -> Estimates:
     """Estimate hazards and spreads by Newton steps in turn with steps of expectation and maximisation.
 
     Hazards are found given the spreads and the effects of groups, these given the hazards, and the spreads from how
@@ -75,12 +78,14 @@ def estimate_roughly(structure: Structure) -> Estimates:
     ----------
     structure : Structure
         Of the pairs.
+    near : Estimates, optional
+        Of a structure of the same parts and cells, from which the search starts.
     """
     layout, rows = structure.layout, _lay_out(structure)
-    spread = _START * structure.scale_priors
+    spread = _START * structure.scale_priors if near is None else near.spread
     to_data = structure.map[: structure.n_data]
-    parts = np.zeros(structure.n_parts)
-    effects = np.zeros(rows.cell_group.size)
+    parts = np.zeros(structure.n_parts) if near is None else near.parts
+    effects = np.zeros(rows.cell_group.size) if near is None else near.effects.ravel()
     for _ in range(_ROUNDS):
         before = spread
         parameters = structure.centre + structure.map @ parts
@@ -108,6 +113,7 @@ def estimate_roughly(structure: Structure) -> Estimates:
         gradient=gradient,
         information=information,
         spread=spread,
+        parts=parts,
         effects=effects.reshape(2, -1),
         scores=scores.reshape(2, -1),
     )

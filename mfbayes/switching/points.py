@@ -46,7 +46,9 @@ def carry_points(
     """
     every = np.stack([draws[subject] for subject in fit.layout.subjects])
     chosen = rng.choice(every.shape[1], size=n_draws)
-    moved = np.stack([_estimate(fit, every[:, i]) for i in chosen]) - fit.pilot.parameters
+    # From the same start as the others, so that what is left of the search cancels.
+    here = estimate_roughly(fit.structure, near=fit.pilot).parameters
+    moved = np.stack([_estimate(fit, every[:, i]) for i in chosen]) - here
     posterior = fit.sample.posterior
     n_chains, n_each = posterior.sizes["chain"], posterior.sizes["draw"]
     place = rng.permutation(np.arange(n_chains * n_each) % n_draws).reshape(n_chains, n_each)
@@ -59,4 +61,4 @@ def _estimate(fit: SwitchingFit, b: Floats) -> Floats:
     """The pilot's parameters with other balance points."""
     x = find_x(fit.pairs.trajectories, dict(zip(fit.layout.subjects, b.tolist(), strict=True)))
     layout = lay_out_pairs(fit.pairs, x, terms=fit.layout.terms, groups=fit.layout.has_groups, n_bins=fit.n_bins)
-    return estimate_roughly(build_structure(layout, fit.priors)).parameters
+    return estimate_roughly(build_structure(layout, fit.priors), near=fit.pilot).parameters

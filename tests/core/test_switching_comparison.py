@@ -1,19 +1,25 @@
-"""Versions of the hazard model compared: which fits are used, and what is said of them."""
-
-from dataclasses import replace
+"""Versions of the hazard model compared: evidence by Laplace's method, groups left out, and what is said of them."""
 
 import numpy as np
 import pytest
-from scipy.stats import norm
+from arviz_stats.base import array_stats  # type: ignore[attr-defined]
+from scipy.special import logsumexp
+from scipy.stats import multivariate_t, norm
 
 from mfbayes.errors import InputError
 from mfbayes.sampling import Effort
 from mfbayes.switching import comparison, leaving_out
-from mfbayes.switching.comparison import compare_switching, note_weights
-from mfbayes.switching.fit import EFFORTS, SwitchingFit, fit_switching
-from mfbayes.switching.leaving_out import LeftOut, leave_groups_out, likelihood_by_group
+from mfbayes.switching.comparison import compare_switching, note_unknown
+from mfbayes.switching.evidence import Posterior, integrate
+from mfbayes.switching.fit import EFFORTS, SwitchingFit, fit_switching, pair_with_points
+from mfbayes.switching.informed import inform
+from mfbayes.switching.layout import lay_out_pairs
+from mfbayes.switching.leaving_out import leave_groups_out, likelihood_by_group, measure_ratio, refit_without
+from mfbayes.switching.likelihood import SwitchingLikelihood
+from mfbayes.switching.pilot import estimate_roughly
 from mfbayes.switching.priors import SwitchingPriors
 from mfbayes.switching.simulation import Hazards, simulate_switching
+from mfbayes.switching.structure import build_structure
 from mfbayes.trajectories import Trajectories
 
 type Traces = tuple[Trajectories, dict[str, float]]
@@ -33,107 +39,124 @@ def fit(traces: Traces) -> SwitchingFit:
     return fit_switching(*traces, terms=("x",), priors=PRIORS, attempts=QUICK)
 
 
-def test_a_fit_without_groups_is_refused(traces: Traces, fit: SwitchingFit) -> None:
-    pooled = replace(fit, layout=replace(fit.layout, has_groups=False))
-    with pytest.raises(InputError, match="groups=True"):
-        compare_switching(*traces, fitted=pooled, versions=VERSIONS)
+def prepare(traces: Traces, *, terms: tuple[str, ...]) -> tuple[Posterior, np.ndarray]:
+    """A posterior, and where to climb from."""
+    structure = build_structure(lay_out_pairs(*pair_with_points(*traces), terms=terms), PRIORS)
+    pilot = estimate_roughly(structure)
+    likelihood = SwitchingLikelihood(structure.layout, effects=pilot.effects, scores=pilot.scores)
+    posterior = Posterior(likelihood, structure, inform(structure, pilot))
+    return posterior, posterior.place(pilot.spread)
 
 
-@pytest.mark.parametrize(
-    ("priors", "expected"),
-    [(None, [((), PRIORS)]), (SwitchingPriors(), [((), SwitchingPriors()), (("x",), SwitchingPriors())])],
-)
-def test_versions_share_the_fit_s_priors_and_others_are_fitted_anew(
-    traces: Traces,
-    fit: SwitchingFit,
-    monkeypatch: pytest.MonkeyPatch,
-    priors: SwitchingPriors | None,
-    expected: list[tuple[tuple[str, ...], SwitchingPriors]],
-) -> None:
-    asked = []
-
-    def record(*_: object, terms: tuple[str, ...], priors: SwitchingPriors, **__: object) -> SwitchingFit:
-        asked.append((terms, priors))
-        return fit
-
-    monkeypatch.setattr(comparison, "fit_switching", record)
-    compare_switching(*traces, fitted=fit, versions=VERSIONS, priors=priors)
-    assert asked == expected
+def test_the_posterior_s_gradient_is_that_of_its_value(traces: Traces) -> None:
+    posterior, start = prepare(traces, terms=("x",))
+    point = start + np.random.default_rng(0).normal(size=posterior.n)
+    gradient = posterior.evaluate(point)[1]
+    moves = 1e-5 * np.eye(posterior.n)
+    differences = [(posterior.evaluate(point + m)[0] - posterior.evaluate(point - m)[0]) / 2e-5 for m in moves]
+    np.testing.assert_allclose(gradient, differences, atol=1e-6)
 
 
-def test_uneven_weights_are_counted_and_make_it_unreliable(
-    traces: Traces, fit: SwitchingFit, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    unknown = np.full(8, np.nan)
-    even = LeftOut(np.arange(8.0), np.full(8, 0.5), 0.7, unknown)
-    k_hat = np.where(np.arange(8) < 4, [0.8, np.nan, 0.9, 0.9, 0, 0, 0, 0], 0.5)
-    # Two are not refitted, one is and known well, one is and not known well.
-    error = np.where(np.arange(8) == 2, 0.1, np.where(np.arange(8) == 3, 0.5, np.nan))
-    uneven = LeftOut(even.elpd - 1, k_hat, 0.7, error)
-    passed = replace(fit, sample=replace(fit.sample, convergence=fit.sample.convergence.assign_attrs(passed=1)))
-    monkeypatch.setattr(comparison, "fit_switching", lambda *_, **__: passed)
-    for second, n_bad in ((even, 0), (uneven, 3)):
-        given = iter([even, second])
-        monkeypatch.setattr(comparison, "leave_groups_out", lambda *_, given=given, **__: next(given))
-        found = compare_switching(*traces, versions=VERSIONS)
-        assert found["n_inexact"].to_numpy().tolist() == [0, n_bad]
-        assert found["n_refitted"].to_numpy().tolist() == [0, second.refitted.sum()]
-        assert found.attrs["reliable"] == (n_bad == 0)
-        assert [f"up to {n_bad} of 8 groups" in note for note in note_weights(found)] == [True] * (n_bad > 0)
+def test_evidence_is_that_of_importance_sampling() -> None:
+    """One model of few layers, whose posterior is close enough to normal that it can be integrated by sampling."""
+    traces = simulate_switching(n_layers=(3,), n_groups=12, n_items=40, rng=np.random.default_rng(3))[:2]
+    posterior, start = prepare(traces, terms=("x",))
+    found = integrate(posterior, start)
+    rng, lower = np.random.default_rng(4), np.linalg.cholesky(np.linalg.inv(found.precision))
+    # Heavier tails than the normal's, so that weights are bounded.
+    df, n_draws = 5, 20_000
+    noise = rng.standard_normal((n_draws, posterior.n)) / np.sqrt(rng.chisquare(df, (n_draws, 1)) / df)
+    points = found.mode + noise @ lower.T
+    value = np.array([posterior.evaluate(point)[0] for point in points])
+    proposal = multivariate_t(np.zeros(posterior.n), np.eye(posterior.n), df=df).logpdf(noise)
+    proposal -= np.log(np.diag(lower)).sum()
+    weights = value - 0.5 * posterior.n * np.log(2 * np.pi) - proposal
+    sampled = logsumexp(weights) - np.log(n_draws)
+    _, k_hat = array_stats.psislw(-weights)  # type: ignore[no-untyped-call]
+    assert k_hat < 0.7
+    assert found.log_evidence == pytest.approx(sampled, abs=0.6)
 
 
-def test_a_density_that_is_not_finite_is_never_exact_nor_best(
-    traces: Traces, fit: SwitchingFit, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    lost = LeftOut(
-        np.where(np.arange(8) == 1, np.nan, 5.0), np.full(8, 0.2), 0.7, np.where(np.arange(8) == 1, 0.0, np.nan)
-    )
-    assert lost.is_exact.tolist() == [True, False, *[True] * 6]
-    known = LeftOut(np.zeros(8), np.full(8, 0.2), 0.7, np.full(8, np.nan))
-    given = iter([lost, known])
-    monkeypatch.setattr(comparison, "fit_switching", lambda *_, **__: fit)
-    monkeypatch.setattr(comparison, "leave_groups_out", lambda *_, **__: next(given))
-    found = compare_switching(*traces, versions=VERSIONS, refit=True)
-    assert found.attrs["best"] == "x"
-    assert not found.attrs["reliable"]
-    assert "more draws" in note_weights(found)[0]
+def test_integrals_start_anywhere(traces: Traces) -> None:
+    posterior, start = prepare(traces, terms=("x",))
+    first = integrate(posterior, start)
+    again = integrate(posterior, start + 0.3, first.precision)
+    assert again.log_evidence == pytest.approx(first.log_evidence, abs=1e-3)
 
 
-@pytest.mark.parametrize(("seen", "is_known"), [(1.0, True), (3.0, True), (8.0, False)])
-def test_bridges_find_what_is_known_or_say_that_they_do_not(seen: float, is_known: bool) -> None:
-    """An effect of N(0, 1) is seen with an error of .5; at 8 the draws with it and without it are far apart."""
-    rng = np.random.default_rng(4)
-    without, having = rng.normal(size=4000), rng.normal(seen / 1.25, np.sqrt(0.2), 4000)
-    likelihood = norm(seen, 0.5).logpdf
-    found, error = leaving_out.measure_ratio(likelihood(having), likelihood(without))
-    assert (error <= leaving_out.MAX_ERROR) == is_known
-    if is_known:
-        # The error is told by four chains: that of Student's t with three degrees of freedom.
-        assert abs(found - norm(0, np.sqrt(1.25)).logpdf(seen)) < 6 * error
-
-
-def test_groups_that_are_taken_keep_their_likelihood(fit: SwitchingFit) -> None:
-    whole, chosen = likelihood_by_group(fit), np.arange(8) % 3 != 1
-    assert whole.shape == (8, 4 * 60)
-    np.testing.assert_allclose(likelihood_by_group(fit, groups=chosen), whole[chosen], rtol=1e-9)
-
-
-def test_weights_foretell_a_group_as_a_fit_without_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Few groups that differ much; the tolerance is some four Monte Carlo errors of either."""
+def test_groups_foretold_without_sampling_are_foretold_as_by_a_fit_without_them() -> None:
+    """Few groups that differ much; what Laplace's method may err by is added to the bridge's Monte Carlo error."""
     traces = simulate_switching(
         n_layers=(4, 4), n_groups=8, n_items=40, rng=np.random.default_rng(7), hazards=Hazards(group_sd=1.2)
     )[:2]
     fit = fit_switching(*traces, priors=PRIORS, attempts=EFFORTS[:1])
-    weighed = leave_groups_out(fit)
-    assert not weighed.refitted.any()
-    worst = int(np.argmax(weighed.k_hat))
-    monkeypatch.setattr(leaving_out, "MAX_K_HAT", min(np.sort(weighed.k_hat)[-2], 0.7))
-    refitted = leave_groups_out(fit, refit=True)
-    assert refitted.refitted.tolist() == (weighed.k_hat > refitted.limit).tolist()
-    others = ~refitted.refitted
-    np.testing.assert_array_equal(refitted.elpd[others], weighed.elpd[others])
-    assert refitted.elpd[worst] == pytest.approx(weighed.elpd[worst], abs=0.8)
-    assert refitted.is_exact.all()
-    # Two fits without the group, from other seeds, must agree as well as they say.
-    again = leave_groups_out(fit, refit=True, seed=1)
-    assert abs(again.elpd[worst] - refitted.elpd[worst]) < 6 * np.hypot(again.error[worst], refitted.error[worst])
+    density = leave_groups_out(fit.layout, priors=PRIORS)
+    assert density.shape == (8,)
+    for group in (int(np.argmin(density)), int(np.argmax(density))):
+        bridged, error = refit_without(fit, group)
+        assert error < 0.3
+        assert abs(density[group] - bridged) < 0.5 + 4 * error
+
+
+@pytest.mark.parametrize("seen", [1.0, 3.0])
+def test_bridges_find_what_is_known(seen: float) -> None:
+    """An effect of N(0, 1) is seen with an error of .5."""
+    rng = np.random.default_rng(4)
+    without, having = rng.normal(size=4000), rng.normal(seen / 1.25, np.sqrt(0.2), 4000)
+    likelihood = norm(seen, 0.5).logpdf
+    found, error = measure_ratio(likelihood(having), likelihood(without))
+    # The error is told by four chains: that of Student's t with three degrees of freedom.
+    assert abs(found - norm(0, np.sqrt(1.25)).logpdf(seen)) < 6 * error < 1.2
+
+
+def test_bridges_say_where_they_do_not_know() -> None:
+    """At 8 the draws with it and without it are far apart."""
+    rng = np.random.default_rng(4)
+    without, having = rng.normal(size=4000), rng.normal(8 / 1.25, np.sqrt(0.2), 4000)
+    likelihood = norm(8, 0.5).logpdf
+    assert measure_ratio(likelihood(having), likelihood(without))[1] > 0.2
+
+
+def test_groups_that_are_taken_keep_their_likelihood(fit: SwitchingFit) -> None:
+    whole, chosen = likelihood_by_group(fit, np.ones(8, dtype=bool)), np.arange(8) % 3 != 1
+    assert whole.shape == (8, 4 * 60)
+    np.testing.assert_allclose(likelihood_by_group(fit, chosen), whole[chosen], rtol=1e-9)
+
+
+def test_groups_without_a_density_take_no_part(traces: Traces, monkeypatch: pytest.MonkeyPatch) -> None:
+    lost, known = np.where(np.arange(8) == 1, np.nan, 5.0), np.arange(8.0)
+    for second, n_unknown in ((known, 0), (lost, 1)):
+        given = iter([known, second])
+        monkeypatch.setattr(comparison, "leave_groups_out", lambda *_, given=given, **__: next(given))
+        found = compare_switching(*traces, versions=VERSIONS)
+        assert found["n_unknown"].to_numpy().tolist() == [0, n_unknown]
+        assert found.attrs["n_groups"] == 8 - n_unknown
+        assert found["elpd"].to_numpy().tolist() == [28 - n_unknown, 35 if n_unknown else 28]
+        assert ["compared on 7 groups" in note for note in note_unknown(found)] == [True] * n_unknown
+
+
+def test_nothing_is_best_where_no_density_is_found(traces: Traces, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comparison, "leave_groups_out", lambda *_, **__: np.full(8, np.nan))
+    found = compare_switching(*traces, versions=VERSIONS)
+    assert found.attrs == {"n_groups": 0, "best": ""}
+    assert found["elpd"].isnull().all() and found["difference_se"].isnull().all()
+
+
+def test_a_posterior_without_a_mode_has_no_density(traces: Traces, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Posterior, "measure_precision", lambda self, _: -np.eye(self.n))
+    assert np.isnan(leave_groups_out(lay_out_pairs(*pair_with_points(*traces), terms=()), priors=PRIORS)).all()
+
+
+def test_bad_input_is_refused(traces: Traces) -> None:
+    with pytest.raises(InputError, match="two versions"):
+        compare_switching(*traces, versions={"x": ("x",)})
+    one = traces[0].keep(traces[0].group == 0)
+    with pytest.raises(InputError, match="two groups"):
+        compare_switching(one, traces[1], versions=VERSIONS)
+
+
+def test_all_groups_are_left_out_of_the_same_coordinates(traces: Traces, monkeypatch: pytest.MonkeyPatch) -> None:
+    placed = []
+    monkeypatch.setattr(leaving_out, "inform", lambda *args: placed.append(args) or inform(*args))
+    leave_groups_out(lay_out_pairs(*pair_with_points(*traces), terms=()), priors=PRIORS)
+    assert len(placed) == 1
