@@ -17,6 +17,7 @@ MEASURES = {
     "last-switch-depth": "depth of the last switch",
     "between-group-sd": "spread between groups",
 }
+TERMS = {"x": "effect of x = dH - b", "distance": "effect of distance from b"}
 UNLIKELY = 0.05
 
 
@@ -36,6 +37,7 @@ def check_switching(evidence: Evidence) -> Checks | None:
         *_crossings(evidence),
         *_comparison(evidence),
         *_sampler(evidence),
+        *_calibration(evidence),
     ]
     if not rows:
         return None
@@ -137,6 +139,26 @@ def _sampler(evidence: Evidence) -> list[tuple[Cell, ...]]:
     said = f"largest R-hat {worst:.3f}, smallest effective sample size {count(size)}"
     said += "" if _converged(evidence) else "; not enough"
     return [_row("Sampler", said, bad=not _converged(evidence))]
+
+
+def _calibration(evidence: Evidence) -> list[tuple[Cell, ...]]:
+    """What was measured on simulated traces: it vouches for the method, not for this fit."""
+    table = evidence.table("switching_calibration")
+    if table is None:
+        return []
+    numbers = Numbers(table, "term")
+    rows = []
+    for term in numbers.labels["term"]:
+        share, share_error, bias, bias_error = (
+            numbers(name, term) for name in ("coverage", "coverage_error", "bias", "bias_error")
+        )
+        said = (
+            f"95 % intervals cover the truth in {decimal(share, digits=3)} (Monte Carlo error "
+            f"{decimal(share_error, digits=3)}); bias {decimal(bias)} ({decimal(bias_error)}) posterior standard deviations"
+        )
+        far = abs(share - 0.95) > 0.02 + 3 * share_error
+        rows.append(_row(f"{count(table.attrs['data_sets'])} simulated data sets: {TERMS.get(term, term)}", said, bad=far))
+    return rows
 
 
 def _replicate_data(evidence: Evidence) -> Table | None:

@@ -1,5 +1,8 @@
 """Estimates of switching: hazards by depth and by distance, and what moves them, with intervals."""
 
+import json
+from importlib.resources import files
+
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
@@ -28,14 +31,37 @@ def describe_switching(fit: SwitchingFit, *, ci_prob: float = 0.95) -> dict[str,
     Returns
     -------
     dict of Dataset
-        `hazard_by_depth`, `hazard_by_distance` (where x is a term), `switching_effects`, `switching_convergence`.
+        `hazard_by_depth`, `hazard_by_distance` (where x is a term), `switching_effects`, `switching_convergence`, and
+        `switching_calibration` where groups have effects.
     """
     found = {"hazard_by_depth": hazard_by_depth(fit, ci_prob=ci_prob)}
     if SIGNED in fit.layout.terms:
         found["hazard_by_distance"] = hazard_by_distance(fit, ci_prob=ci_prob)
     found["switching_effects"] = describe_effects(fit, ci_prob=ci_prob)
     found["switching_convergence"] = fit.sample.convergence
+    if fit.layout.has_groups:
+        found["switching_calibration"] = tell_calibration()
     return found
+
+
+def tell_calibration() -> xr.Dataset:
+    """What `mfbayes.switching.rates` measured on simulated traces, of which the truth is known; not of these traces.
+
+    Returns
+    -------
+    Dataset
+        Over `term`: `coverage`, the share of 95 % intervals of effects that cover the truth, and `bias` of posterior means
+        in posterior standard deviations, with Monte Carlo errors `coverage_error` and `bias_error`. Attribute `data_sets`.
+    """
+    measured = json.loads((files("mfbayes.switching") / "measured.json").read_text(encoding="utf-8"))
+    terms = list(measured["coverage"])
+    values = {
+        f"{name}{suffix}": ("term", np.array([measured[name][term][place] for term in terms]))
+        for name in ("coverage", "bias")
+        for place, suffix in enumerate(("", "_error"))
+    }
+    coords = {"term": np.array(terms, dtype=object)}
+    return xr.Dataset(values, coords=coords, attrs={"data_sets": measured["data_sets"]})
 
 
 def hazard_by_depth(fit: SwitchingFit, *, ci_prob: float = 0.95) -> xr.Dataset:

@@ -1,7 +1,8 @@
 """How often intervals of the hazard model cover the truth, and how far its estimates are from it, on simulated traces.
 
 `python -m mfbayes.switching.rates` measures it, and the same of the hidden model (`mfbayes.switching.hidden_rates`),
-and writes docs/switching.jsonl and the tables of docs/switching.md; finished data sets are kept and not made again.
+and writes docs/switching.jsonl, the tables of docs/switching.md and what every fit says of them (`measured.json`); finished
+data sets are kept and not made again.
 """
 
 import argparse
@@ -203,6 +204,25 @@ def describe_recovery_by_study(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def sum_up(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """What a fit tells of simulated traces: of data sets fitted with effects of groups and with b known.
+
+    Returns
+    -------
+    dict
+        `data_sets`, and by term `coverage` of 95 % intervals and `bias` in posterior standard deviations, each with its
+        Monte Carlo error.
+    """
+    own = [row for row in rows if STUDIES[row["study"]].groups and not STUDIES[row["study"]].b_sd]
+    found: dict[str, Any] = {"data_sets": len(own), "coverage": {}, "bias": {}}
+    for term in DEFAULT_TERMS:
+        shares = np.array([row["coverage"][term] for row in own])
+        biases = np.array([np.mean([row["recovery"][term][side]["z"] for side in SIDES]) for row in own])
+        for name, values in (("coverage", shares), ("bias", biases)):
+            found[name][term] = [round(float(v), 4) for v in (values.mean(), values.std(ddof=1) / len(own) ** 0.5)]
+    return found
+
+
 def _measure_any(name: str, replicate: int) -> dict[str, Any]:
     return (measure if name in STUDIES else hidden_rates.measure)(name, replicate)
 
@@ -230,6 +250,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--out", type=Path, default=Path("docs/switching.jsonl"))
     parser.add_argument("--page", type=Path, default=Path("docs/switching.md"))
+    parser.add_argument("--measured", type=Path, default=Path(__file__).with_name("measured.json"))
     parser.add_argument("--replicates", type=int, default=20)
     parser.add_argument("--hidden-replicates", type=int, default=8)
     parser.add_argument("--processes", type=int, default=2)
@@ -246,6 +267,8 @@ def main() -> None:
             rows[row["study"], row["replicate"]] = row
             write_text(options.out, "".join(json.dumps(each) + "\n" for each in rows.values()))
     write_page(options.page, list(rows.values()))
+    measured = sum_up([row for row in rows.values() if row["study"] in STUDIES and "recovery" in row])
+    write_text(options.measured, json.dumps(measured, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -86,13 +86,18 @@ def test_what_is_measured_is_not_measured_again(
     marks = "<!-- coverage -->\nstale\n<!-- end of coverage -->\n<!-- recovery -->\n<!-- end of recovery -->"
     page.write_text(f"before\n{marks}\nafter\n")
     written = out.read_text()
-    monkeypatch.setattr("sys.argv", ["rates", "--out", str(out), "--page", str(page), "--replicates", "1", *HIDDEN])
+    told = tmp_path / "measured.json"
+    places = ("--out", str(out), "--page", str(page), "--measured", str(told))
+    monkeypatch.setattr("sys.argv", ["rates", *places, "--replicates", "1", *HIDDEN])
     main()
     assert out.read_text() == written
     assert page.read_text().startswith("before\n<!-- coverage -->\n| truth and fit")
     assert page.read_text().endswith("\n<!-- end of recovery -->\nafter\n")
     assert "| mean of distance | text | 6 | " in page.read_text(), "of the studies with effects of groups and a known b"
     assert "stale" not in page.read_text()
+    measured = json.loads(told.read_text())
+    assert measured["data_sets"] == 6
+    assert measured["coverage"]["distance"] == [pytest.approx(row["coverage"]["distance"], abs=1e-4), 0.0]
 
 
 def test_errors_are_those_of_posterior_means_and_in_their_deviations() -> None:

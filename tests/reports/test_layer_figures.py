@@ -42,6 +42,7 @@ SECTIONS = {
     "missing_at_random": "Silent layers",
     "switching_comparison": "Terms: ",
     "switching_convergence": "largest R-hat",
+    "switching_calibration": "120 simulated data sets: ",
     "case_study": 'id="case"',
     "case_image": "<img",
 }
@@ -108,6 +109,16 @@ def model_switching() -> dict[str, xr.Dataset]:
             {name: ("subject", np.full(3, value)) for name, value in gaps.items()}, {"subject": [*subjects, "all"]}
         ),
         "switching_comparison": xr.Dataset({k: ("version", v) for k, v in compared.items()}, {"version": versions}),
+        "switching_calibration": xr.Dataset(
+            {
+                name: ("term", [value, value])
+                for name, value in (
+                    ("coverage", 0.95), ("coverage_error", 0.008), ("bias", 0.02), ("bias_error", 0.05)
+                )
+            },
+            {"term": ["x", "distance"]},
+            {"data_sets": 120},
+        ),
         "switching_convergence": xr.Dataset(
             {name: ("parameter", [value, value]) for name, value in (("r_hat", 1.002), ("ess_bulk", 900.0))},
             {"parameter": ["p", "q"]},
