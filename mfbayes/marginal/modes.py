@@ -181,25 +181,28 @@ def _restrict(target: Target, population: Population, sds: Floats, quadratic: Qu
 
 def _climb(target: Target, population: Population, sds: Floats, quadratic: Quadratic) -> tuple[Floats, bool]:
     """Maximise the target and the population's density for given spreads."""
-    n = 2 * population.n_subjects
+    n, start = 2 * population.n_subjects, quadratic.point
     precision, _ = population.precision(sds)
     _, factor, _ = condition(population, quadratic, sds)
-    inverse = np.linalg.inv(factor)
+    # In coordinates where the curvature was one, the first step is Newton's. Where that curvature is of no mode they can
+    # stretch a direction so that no step along it ends well; the plain ones are of size one.
+    for scale in (np.linalg.inv(factor).T, np.eye(start.size)):
 
-    def descend(whitened: Floats) -> tuple[float, Floats]:
-        point = quadratic.point + inverse.T @ whitened
-        value, gradient = target(point)
-        away = point[:n] - population.mean
-        value -= 0.5 * float(away @ precision @ away)
-        gradient[:n] -= precision @ away
-        if not np.isfinite(value):
-            return np.inf, np.zeros_like(whitened)
-        return -value, -(inverse @ gradient)
+        def descend(step: Floats, scale: Floats = scale, start: Floats = start) -> tuple[float, Floats]:
+            point = start + scale @ step
+            value, gradient = target(point)
+            away = point[:n] - population.mean
+            value -= 0.5 * float(away @ precision @ away)
+            gradient[:n] -= precision @ away
+            if not np.isfinite(value):
+                return np.inf, np.zeros_like(step)
+            return -value, -(scale.T @ gradient)
 
-    # In coordinates where the curvature was one, the first step is Newton's.
-    found = minimize(descend, np.zeros(quadratic.point.size), jac=True, method="BFGS", options={"gtol": _FOUND})
-    reached = bool(np.abs(found.jac).max() < 10 * _FOUND)
-    return quadratic.point + inverse.T @ found.x, reached
+        found = minimize(descend, np.zeros(start.size), jac=True, method="BFGS", options={"gtol": _FOUND})
+        start = start + scale @ found.x
+        if np.abs(found.jac).max() < 10 * _FOUND:
+            return start, True
+    return start, False
 
 
 def _start(design: Design) -> Floats:

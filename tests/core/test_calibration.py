@@ -42,6 +42,17 @@ def test_fast_intervals_cover(number: int, group_sd: float, group_model_sd: floa
     assert found["failures"] == 0
 
 
+@pytest.mark.parametrize(("number", "replicate"), [(51, 7), (78, 8)])
+def test_modes_are_found_where_the_first_curvature_is_of_none(number: int, replicate: int) -> None:
+    """Of the grid's 3,240 fits these two once ended where they began."""
+    rng = np.random.default_rng([SEED, number, replicate])
+    design, truth = simulate_study(list_studies()[number], rng=rng)
+    drawn = approximate(design, seed=replicate, draws=500)
+    assert drawn.passed
+    points = drawn.posterior["balance_point"].stack(sample=("chain", "draw"))
+    assert bool((np.abs(points.mean("sample") - truth["balance_point"]) < 4 * points.std("sample")).all())
+
+
 def test_coverage_of_intervals_half_as_wide_is_found_out() -> None:
     def halve(design: Design, seed: int) -> Sample:
         drawn = approximate(design, seed=seed, draws=300)
