@@ -149,15 +149,13 @@ def _calibration(evidence: Evidence) -> list[tuple[Cell, ...]]:
     numbers = Numbers(table, "term")
     rows = []
     for term in numbers.labels["term"]:
-        share, share_error, bias, bias_error = (
-            numbers(name, term) for name in ("coverage", "coverage_error", "bias", "bias_error")
-        )
+        share, error, sets = (numbers(name, term) for name in ("coverage", "coverage_error", "coverage_sets"))
         said = (
             f"95 % intervals cover the truth in {decimal(share, digits=3)} (Monte Carlo error "
-            f"{decimal(share_error, digits=3)}); bias {decimal(bias)} ({decimal(bias_error)}) posterior standard deviations"
+            f"{decimal(error, digits=3)}, {count(sets)} data sets); bias {decimal(numbers('bias', term))} ({decimal(numbers('bias_error', term))}, "
+            f"{count(numbers('bias_sets', term))}) posterior standard deviations"
         )
-        far = abs(share - 0.95) > 0.02 + 3 * share_error
-        rows.append(_row(f"{count(table.attrs['data_sets'])} simulated data sets: {TERMS.get(term, term)}", said, bad=far))
+        rows.append(_row(f"Simulated traces: {TERMS.get(term, term)}", said, bad=abs(share - 0.95) > 0.02 + 3 * error))
     return rows
 
 

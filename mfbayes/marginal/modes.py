@@ -184,8 +184,8 @@ def _climb(target: Target, population: Population, sds: Floats, quadratic: Quadr
     n, start = 2 * population.n_subjects, quadratic.point
     precision, _ = population.precision(sds)
     _, factor, _ = condition(population, quadratic, sds)
-    # In coordinates where the curvature was one, the first step is Newton's. Where that curvature is of no mode they can
-    # stretch a direction so that no step along it ends well; the plain ones are of size one.
+    # In coordinates where the curvature was one, the first step is Newton's. Where that curvature is of no mode they
+    # can stretch a direction so that no step along it ends well; the plain ones are of size one.
     for scale in (np.linalg.inv(factor).T, np.eye(start.size)):
 
         def descend(step: Floats, scale: Floats = scale, start: Floats = start) -> tuple[float, Floats]:

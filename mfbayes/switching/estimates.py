@@ -50,18 +50,18 @@ def tell_calibration() -> xr.Dataset:
     Returns
     -------
     Dataset
-        Over `term`: `coverage`, the share of 95 % intervals of effects that cover the truth, and `bias` of posterior means
-        in posterior standard deviations, with Monte Carlo errors `coverage_error` and `bias_error`. Attribute `data_sets`.
+        Over `term`: `coverage`, the share of 95 % intervals of effects that cover the truth, and `bias` of posterior
+        means in posterior standard deviations; their Monte Carlo errors `coverage_error` and `bias_error`; and the numbers of
+        data sets, `coverage_sets` and `bias_sets`.
     """
     measured = json.loads((files("mfbayes.switching") / "measured.json").read_text(encoding="utf-8"))
     terms = list(measured["coverage"])
     values = {
         f"{name}{suffix}": ("term", np.array([measured[name][term][place] for term in terms]))
         for name in ("coverage", "bias")
-        for place, suffix in enumerate(("", "_error"))
+        for place, suffix in enumerate(("", "_error", "_sets"))
     }
-    coords = {"term": np.array(terms, dtype=object)}
-    return xr.Dataset(values, coords=coords, attrs={"data_sets": measured["data_sets"]})
+    return xr.Dataset(values, coords={"term": np.array(terms, dtype=object)})
 
 
 def hazard_by_depth(fit: SwitchingFit, *, ci_prob: float = 0.95) -> xr.Dataset:

@@ -1,8 +1,8 @@
 """How often intervals of the hazard model cover the truth, and how far its estimates are from it, on simulated traces.
 
 `python -m mfbayes.switching.rates` measures it, and the same of the hidden model (`mfbayes.switching.hidden_rates`),
-and writes docs/switching.jsonl, the tables of docs/switching.md and what every fit says of them (`measured.json`); finished
-data sets are kept and not made again.
+and writes docs/switching.jsonl, the tables of docs/switching.md and what every fit says of them (`measured.json`);
+finished data sets are kept and not made again.
 """
 
 import argparse
@@ -210,16 +210,18 @@ def sum_up(rows: list[dict[str, Any]]) -> dict[str, Any]:
     Returns
     -------
     dict
-        `data_sets`, and by term `coverage` of 95 % intervals and `bias` in posterior standard deviations, each with its
-        Monte Carlo error.
+        By term, `coverage` of 95 % intervals and `bias` in posterior standard deviations: the mean, its Monte Carlo
+        error, and the number of data sets.
     """
     own = [row for row in rows if STUDIES[row["study"]].groups and not STUDIES[row["study"]].b_sd]
-    found: dict[str, Any] = {"data_sets": len(own), "coverage": {}, "bias": {}}
+    recovered = [row["recovery"] for row in own if "recovery" in row]
+    found: dict[str, Any] = {"coverage": {}, "bias": {}}
     for term in DEFAULT_TERMS:
         shares = np.array([row["coverage"][term] for row in own])
-        biases = np.array([np.mean([row["recovery"][term][side]["z"] for side in SIDES]) for row in own])
+        biases = np.array([np.mean([row[term][side]["z"] for side in SIDES]) for row in recovered])
         for name, values in (("coverage", shares), ("bias", biases)):
-            found[name][term] = [round(float(v), 4) for v in (values.mean(), values.std(ddof=1) / len(own) ** 0.5)]
+            error = values.std(ddof=1) / values.size**0.5
+            found[name][term] = [round(float(values.mean()), 4), round(float(error), 4), values.size]
     return found
 
 
@@ -267,7 +269,7 @@ def main() -> None:
             rows[row["study"], row["replicate"]] = row
             write_text(options.out, "".join(json.dumps(each) + "\n" for each in rows.values()))
     write_page(options.page, list(rows.values()))
-    measured = sum_up([row for row in rows.values() if row["study"] in STUDIES and "recovery" in row])
+    measured = sum_up([row for row in rows.values() if row["study"] in STUDIES])
     write_text(options.measured, json.dumps(measured, indent=2) + "\n")
 
 

@@ -96,8 +96,8 @@ def test_what_is_measured_is_not_measured_again(
     assert "| mean of distance | text | 6 | " in page.read_text(), "of the studies with effects of groups and a known b"
     assert "stale" not in page.read_text()
     measured = json.loads(told.read_text())
-    assert measured["data_sets"] == 6
-    assert measured["coverage"]["distance"] == [pytest.approx(row["coverage"]["distance"], abs=1e-4), 0.0]
+    assert measured["coverage"]["distance"] == [pytest.approx(row["coverage"]["distance"], abs=1e-4), 0.0, 6]
+    assert measured["bias"]["distance"][1:] == [0.0, 6]
 
 
 def test_errors_are_those_of_posterior_means_and_in_their_deviations() -> None:

@@ -42,7 +42,7 @@ SECTIONS = {
     "missing_at_random": "Silent layers",
     "switching_comparison": "Terms: ",
     "switching_convergence": "largest R-hat",
-    "switching_calibration": "120 simulated data sets: ",
+    "switching_calibration": "Simulated traces: ",
     "case_study": 'id="case"',
     "case_image": "<img",
 }
@@ -113,11 +113,11 @@ def model_switching() -> dict[str, xr.Dataset]:
             {
                 name: ("term", [value, value])
                 for name, value in (
-                    ("coverage", 0.95), ("coverage_error", 0.008), ("bias", 0.02), ("bias_error", 0.05)
+                    ("coverage", 0.95), ("coverage_error", 0.008), ("coverage_sets", 120),
+                    ("bias", 0.02), ("bias_error", 0.05), ("bias_sets", 40),
                 )
             },
             {"term": ["x", "distance"]},
-            {"data_sets": 120},
         ),
         "switching_convergence": xr.Dataset(
             {name: ("parameter", [value, value]) for name, value in (("r_hat", 1.002), ("ess_bulk", 900.0))},
