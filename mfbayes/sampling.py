@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import nutpie
@@ -79,7 +80,7 @@ def sample(
     compiled = model if isinstance(model, CompiledModel) else nutpie.compile_pymc_model(model, var_names=list(keep))
     for number, effort in enumerate(attempts, start=1):
         total = CHAINS * (effort.tune + effort.draws)
-        with _showing(f"sampling, attempt {number}", total=total, shown=progress) as report:
+        with _showing(f"sampling, attempt {number}", total=total, shown=progress) as bar:
             drawn = nutpie.sample(
                 compiled,
                 chains=CHAINS,
@@ -91,7 +92,7 @@ def sample(
                 seed=seed + number - 1,
                 save_warmup=False,
                 progress_bar=False,
-                progress_callback=report,
+                progress_callback=None if bar is None else partial(_report, bar),
             )
         posterior = drawn["posterior"].to_dataset()
         statistics = drawn["sample_stats"].to_dataset()
@@ -102,12 +103,23 @@ def sample(
     return Sample(posterior=posterior[list(keep)], statistics=statistics, convergence=convergence)
 
 
+def _report(bar: Progress, chains: list[Any]) -> None:
+    bar.update(bar.task_ids[0], completed=sum(chain.finished_draws for chain in chains))
+
+
 @contextmanager
-def _showing(label: str, *, total: int, shown: bool) -> Iterator[Callable[[list[Any]], None] | None]:
+def count_steps(label: str, *, total: int, shown: bool) -> Iterator[Callable[[], None]]:
+    """A bar on stderr, where that is a terminal, that moves by one with every call."""
+    with _showing(label, total=total, shown=shown) as bar:
+        yield (lambda: None) if bar is None else (lambda: bar.advance(bar.task_ids[0]))
+
+
+@contextmanager
+def _showing(label: str, *, total: int, shown: bool) -> Iterator[Progress | None]:
     console = Console(stderr=True)
     if not shown or not console.is_terminal:
         yield None
         return
     with Progress(console=console, transient=True) as bar:
-        task = bar.add_task(label, total=total)
-        yield lambda chains: bar.update(task, completed=sum(chain.finished_draws for chain in chains))
+        bar.add_task(label, total=total)
+        yield bar

@@ -150,10 +150,11 @@ def _calibration(evidence: Evidence) -> list[tuple[Cell, ...]]:
     rows = []
     for term in numbers.labels["term"]:
         share, error, sets = (numbers(name, term) for name in ("coverage", "coverage_error", "coverage_sets"))
+        bias, off, of_bias = (numbers(name, term) for name in ("bias", "bias_error", "bias_sets"))
         said = (
             f"95 % intervals cover the truth in {decimal(share, digits=3)} (Monte Carlo error "
-            f"{decimal(error, digits=3)}, {count(sets)} data sets); bias {decimal(numbers('bias', term))} ({decimal(numbers('bias_error', term))}, "
-            f"{count(numbers('bias_sets', term))}) posterior standard deviations"
+            f"{decimal(error, digits=3)}, {count(sets)} data sets); bias {decimal(bias)} ({decimal(off)}, "
+            f"{count(of_bias)}) posterior standard deviations"
         )
         rows.append(_row(f"Simulated traces: {TERMS.get(term, term)}", said, bad=abs(share - 0.95) > 0.02 + 3 * error))
     return rows

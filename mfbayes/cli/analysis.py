@@ -144,7 +144,7 @@ def check_output(out: Path, settings: Settings, *, overwrite: bool) -> None:
             "Choose another --out, or pass --overwrite to replace it."
         )
     differing = [
-        f"{name} {_word(found[f'asked_{name}'], value)} there, {_word(_stored(value), value)} asked"
+        f"{name} {_word(name, found[f'asked_{name}'])} there, {_word(name, _stored(value))} asked"
         for name, value in asked.items()
         if found.get(f"asked_{name}") != _stored(value)
     ]
@@ -160,9 +160,12 @@ def _stored(value: str | float | bool | None) -> str | float:
     return "" if value is None else int(value) if isinstance(value, bool) else value
 
 
-def _word(stored: str | float, like: str | float | bool | None) -> str:
+def _word(name: str, stored: str | float) -> str:
     """A stored setting as the user would say it."""
-    return ("on" if stored else "off") if isinstance(like, bool) else "none" if stored == "" else str(stored)
+    if stored == "":
+        return "where quick" if name == "compare_switching" else "none"
+    is_switch = Settings.__annotations__[name] in (bool, bool | None)
+    return ("on" if stored else "off") if is_switch else str(stored)
 
 
 def find_fit(out: Path, *, overwrite: bool) -> "xr.DataTree | None":

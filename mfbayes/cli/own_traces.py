@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from mfbayes.cli.progress import say
 from mfbayes.errors import InputError
-from mfbayes.names import ITEM, MODEL, TRACES_FILE
+from mfbayes.names import FIT_FILE, ITEM, MODEL, TRACES_FILE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,7 +45,7 @@ def read_own_traces(folder: Path, trials: "pd.DataFrame") -> "dict[str, xr.Datas
         raise InputError(f"Expected layer traces of the trials' models in {folder} ({wanted}), but there are none.")
     if missing := [model for model in places if model not in found]:
         say(f"No layer traces of {', '.join(missing)} in {folder}: nothing will be said of their layers.")
-    there = {file.stem for file in folder.glob("*.nc")} | {file.parent.name for file in folder.glob(f"*/{TRACES_FILE}")}
-    if strangers := sorted(there - {folder_name(model) for model in places}):
-        say(f"Layer traces without trials in {folder}: {', '.join(strangers)}. Nothing is said of them.")
+    files_there = {*folder.glob("*.nc"), *folder.glob(f"*/{TRACES_FILE}")} - {folder / FIT_FILE}
+    if strangers := sorted(str(file.relative_to(folder)) for file in files_there - set(sum(places.values(), ()))):
+        say(f"Files of models without trials in {folder}: {', '.join(strangers)}. Nothing is said of them.")
     return {model: read_traces(file) for model, file in found.items()}

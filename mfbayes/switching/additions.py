@@ -12,7 +12,7 @@ from mfbayes.estimates.draws import stack_draws
 from mfbayes.estimates.notes import append_notes
 from mfbayes.switching.comparison import VERSIONS, compare_switching, note_unknown
 from mfbayes.switching.crossings import check_crossings
-from mfbayes.switching.estimates import describe_switching
+from mfbayes.switching.estimates import describe_switching, tell_calibration
 from mfbayes.switching.fit import SwitchingFit, fit_switching
 from mfbayes.switching.points import carry_points
 from mfbayes.switching.replication import check_replicates
@@ -22,7 +22,7 @@ MAX_STEPS = 300_000
 """Traces times layers up to which groups have effects unasked; above, that would take longer than all the rest."""
 
 MAX_COMPARED = 600_000_000
-"""Traces times layers times groups times parameters and versions up to which these are compared unasked."""
+"""Steps between layers times groups times parameters and versions up to which versions are compared unasked."""
 
 
 def add_switching_estimates(
@@ -37,7 +37,7 @@ def add_switching_estimates(
     """Add what the hazard model says of switching between layers to a fit, in place, and to its notes what it cannot.
 
     `/estimates/hazard_by_depth`, `hazard_by_distance`, `switching_effects`, `switching_convergence`,
-    `predictive_checks`, `missing_at_random` and `switching_comparison`.
+    `predictive_checks`, `missing_at_random`, `switching_comparison` and `switching_calibration`.
 
     Parameters
     ----------
@@ -51,7 +51,8 @@ def add_switching_estimates(
         Whether groups have effects; by default where traces times layers are at most 300,000.
     compare : bool, optional
         Whether versions of the model are compared on groups left out, which needs effects of groups; by default where
-        that takes some twenty seconds at most on two processors. It takes as long as groups times traces times layers.
+        that takes some twenty seconds at most on two processors. The time grows with groups, traces, layers and
+        parameters.
     progress : bool
         Show a progress bar on stderr, where that is a terminal.
 
@@ -118,10 +119,11 @@ def add_switching_estimates(
         estimates["predictive_checks"] = check_replicates(fit, rng=rng, ci_prob=ci_prob)
     estimates["missing_at_random"] = check_crossings(fit, rng=rng, ci_prob=ci_prob)
     wanted = _is_quick(fit) if compare is None else compare
+    # Of neither does the sampler's gate say anything.
+    apart = {"switching_calibration": tell_calibration()} if with_groups else {}
     if with_groups and wanted:
-        compared = compare_switching(trajectories, medians)
-        notes += note_unknown(compared)
-        estimates["switching_comparison"] = compared
+        apart["switching_comparison"] = compare_switching(trajectories, medians, progress=progress)
+        notes += note_unknown(apart["switching_comparison"])
     elif with_groups and compare is None:
         notes.append(
             "Versions of the hazard model were not compared on groups left out, for with so many traces and groups "
@@ -134,6 +136,8 @@ def add_switching_estimates(
         )
     for name, estimate in estimates.items():
         tree[f"estimates/{name}"] = xr.DataTree(dataset=estimate.assign_attrs(status=status))
+    for name, estimate in apart.items():
+        tree[f"estimates/{name}"] = xr.DataTree(dataset=estimate)
     append_notes(tree, notes)
 
 
@@ -150,7 +154,10 @@ def _find_outside(fit: SwitchingFit) -> tuple[str, ...]:
 def _is_quick(fit: SwitchingFit) -> bool:
     """Whether versions of a model like this are compared in some twenty seconds."""
     n_steps = int(fit.layout.n_steps[fit.layout.unit_subject[fit.layout.unit_of_trace]].sum())
-    return n_steps * len(fit.layout.groups) * fit.structure.n_parts * len(VERSIONS) <= MAX_COMPARED
+    n_parts = fit.structure.n_parts
+    # From coordinates to hazards and back takes as long as a twentieth as many steps as there are entries in its maps.
+    n_entries = n_parts * (n_parts + len(fit.structure.parameters))
+    return (n_steps + n_entries // 20) * len(fit.layout.groups) * n_parts * len(VERSIONS) <= MAX_COMPARED
 
 
 def _is_small(trajectories: Trajectories) -> bool:

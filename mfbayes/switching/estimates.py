@@ -31,16 +31,13 @@ def describe_switching(fit: SwitchingFit, *, ci_prob: float = 0.95) -> dict[str,
     Returns
     -------
     dict of Dataset
-        `hazard_by_depth`, `hazard_by_distance` (where x is a term), `switching_effects`, `switching_convergence`, and
-        `switching_calibration` where groups have effects.
+        `hazard_by_depth`, `hazard_by_distance` (where x is a term), `switching_effects`, `switching_convergence`.
     """
     found = {"hazard_by_depth": hazard_by_depth(fit, ci_prob=ci_prob)}
     if SIGNED in fit.layout.terms:
         found["hazard_by_distance"] = hazard_by_distance(fit, ci_prob=ci_prob)
     found["switching_effects"] = describe_effects(fit, ci_prob=ci_prob)
     found["switching_convergence"] = fit.sample.convergence
-    if fit.layout.has_groups:
-        found["switching_calibration"] = tell_calibration()
     return found
 
 
@@ -51,8 +48,8 @@ def tell_calibration() -> xr.Dataset:
     -------
     Dataset
         Over `term`: `coverage`, the share of 95 % intervals of effects that cover the truth, and `bias` of posterior
-        means in posterior standard deviations; their Monte Carlo errors `coverage_error` and `bias_error`; and the numbers of
-        data sets, `coverage_sets` and `bias_sets`.
+        means in posterior standard deviations, of the side where it is larger; their Monte Carlo errors
+        `coverage_error` and `bias_error`; and the numbers of data sets, `coverage_sets` and `bias_sets`.
     """
     measured = json.loads((files("mfbayes.switching") / "measured.json").read_text(encoding="utf-8"))
     terms = list(measured["coverage"])

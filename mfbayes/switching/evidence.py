@@ -25,9 +25,10 @@ from mfbayes.switching.structure import Structure
 
 type Floats = NDArray[np.float64]
 
-_STEPS, _SETTLED = 20, 1e-8  # nats that another step would win
+_ROUNDS, _STEPS = 4, 20
+_SETTLED = 1e-8  # nats that another step would win
 _WIDTH = 1e-4
-_REFUSED = 1e100
+_REFUSED = 1e3  # nats below the lowest value met, where there is none
 
 
 class Integral(NamedTuple):
@@ -101,35 +102,54 @@ def integrate(posterior: Posterior, start: Floats, precision: Floats | None = No
         Where to start from.
     precision : ndarray, shape (n, n), optional
         A guess of the negative curvature: the better, the faster, and nothing else.
+
+    Returns
+    -------
+    Integral
+        Its precision is that at the mode itself, from where another of Newton's steps would win nothing.
     """
-    scale = np.eye(posterior.n)
+    mode, known = start, precision
+    for _ in range(_ROUNDS):
+        mode = _climb(posterior, mode, known)
+        measured = posterior.measure_precision(mode)
+        try:
+            lower = cholesky(measured, lower=True)
+        except (LinAlgError, ValueError):
+            # A saddle or nothing finite: on from there in plain coordinates.
+            known = None
+            continue
+        value, gradient = posterior.evaluate(mode)
+        if gradient @ cho_solve((lower, True), gradient) < _SETTLED:
+            return Integral(float(value - np.log(np.diag(lower)).sum()), mode, measured)
+        known = measured
+    return Integral(np.nan, mode, measured)
+
+
+def _climb(posterior: Posterior, start: Floats, precision: Floats | None) -> Floats:
+    """Ascend from a point in coordinates in which the precision is one, then by Newton's steps as far as they win."""
+    scale, lowest = np.eye(posterior.n), -np.inf
     if precision is not None:
         scale = solve_triangular(cholesky(precision, lower=True), scale, lower=True).T
 
     def descend(step: Floats) -> tuple[float, Floats]:
+        nonlocal lowest
         value, gradient = posterior.evaluate(start + scale @ step)
-        finite = np.isfinite(value) and np.isfinite(gradient).all()
-        return (-value, -scale.T @ gradient) if finite else (_REFUSED, np.zeros_like(step))
+        if not (np.isfinite(value) and np.isfinite(gradient).all()):
+            # Low enough to be left, and not so low that a line search learns nothing from it.
+            return _REFUSED + lowest, np.zeros_like(step)
+        lowest = max(lowest, -value)
+        return -value, -scale.T @ gradient
 
-    found = minimize(
-        descend,
-        np.zeros(posterior.n),
-        jac=True,
-        method="L-BFGS-B",
-        options={"maxcor": 30, "ftol": 1e-13, "gtol": 1e-6, "maxiter": 1000},
-    )
-    mode = start + scale @ found.x
-    measured = posterior.measure_precision(mode)
-    try:
-        lower = cholesky(measured, lower=True)
-    except (LinAlgError, ValueError):
-        return Integral(np.nan, mode, measured)
+    options = {"maxcor": 30, "ftol": 1e-13, "gtol": 1e-6, "maxiter": 1000}
+    found = minimize(descend, np.zeros(posterior.n), jac=True, method="L-BFGS-B", options=options)
+    mode: Floats = start + scale @ found.x
+    if precision is None:
+        return mode
+    value, gradient = posterior.evaluate(mode)
     for _ in range(_STEPS):
-        value, gradient = posterior.evaluate(mode)
-        step = cho_solve((lower, True), gradient)
-        if gradient @ step < _SETTLED:
+        step = scale @ (scale.T @ gradient)
+        further, at = posterior.evaluate(mode + step)
+        if not (further > value and np.isfinite(at).all()):
             break
-        mode = mode + step
-    else:
-        return Integral(np.nan, mode, measured)
-    return Integral(float(value - np.log(np.diag(lower)).sum()), mode, measured)
+        mode, value, gradient = mode + step, further, at
+    return mode

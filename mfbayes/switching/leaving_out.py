@@ -11,17 +11,19 @@ Meng and Wong, "Simulating ratios of normalizing constants via a simple identity
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logsumexp
+from threadpoolctl import threadpool_limits
 
 from mfbayes.convergence import CHAINS
 from mfbayes.sampling import Effort, sample
-from mfbayes.switching.evidence import Integral, Posterior, integrate
+from mfbayes.switching.evidence import Posterior, integrate
 from mfbayes.switching.fit import EFFORTS, SwitchingFit
 from mfbayes.switching.informed import inform
 from mfbayes.switching.layout import Layout, take_groups
@@ -36,7 +38,17 @@ type Floats = NDArray[np.float64]
 _ROUNDS, _SETTLED = 1000, 1e-8
 
 
-def leave_groups_out(layout: Layout, *, priors: SwitchingPriors) -> Floats:
+class Refitted(NamedTuple):
+    """Log predictive density of a group from a fit without it, in nats, its Monte Carlo error, and that fit's gate."""
+
+    elpd: float
+    error: float
+    passed: bool
+
+
+def leave_groups_out(
+    layout: Layout, *, priors: SwitchingPriors, on_group: Callable[[], object] | None = None
+) -> Floats:
     """Log predictive density of each group from all the others, in nats, shape (n_groups,).
 
     NaN where the posterior with it or without it has no mode that its curvature vouches for. Groups are left out in as
@@ -48,6 +60,8 @@ def leave_groups_out(layout: Layout, *, priors: SwitchingPriors) -> Floats:
         Pairs of layers, with effects of groups.
     priors : SwitchingPriors
         Scales of the priors.
+    on_group : callable, optional
+        Called after every group.
     """
     structure = build_structure(layout, priors)
     pilot = estimate_roughly(structure)
@@ -59,24 +73,27 @@ def leave_groups_out(layout: Layout, *, priors: SwitchingPriors) -> Floats:
 
     n_groups = len(layout.groups)
     of_all = prepare(np.ones(n_groups, dtype=bool))
-    whole = integrate(of_all, of_all.place(pilot.spread))
-    if np.isnan(whole.log_evidence):
-        return np.full(n_groups, np.nan)
 
-    def leave_out(group: int) -> Integral:
-        return integrate(prepare(np.arange(n_groups) != group), whole.mode, whole.precision)
+    def leave_out(group: int) -> float:
+        found = integrate(prepare(np.arange(n_groups) != group), whole.mode, whole.precision).log_evidence
+        if on_group is not None:
+            on_group()
+        return found
 
-    with ThreadPoolExecutor(os.process_cpu_count() if hasattr(os, "process_cpu_count") else os.cpu_count()) as threads:
-        without = [each.log_evidence for each in threads.map(leave_out, range(n_groups))]
-    return whole.log_evidence - np.array(without)
+    # The matrices here are small: more threads for each would only take the cores from the other groups.
+    with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(os.cpu_count()) as threads:
+        whole = integrate(of_all, of_all.place(pilot.spread))
+        if np.isnan(whole.log_evidence):
+            return np.full(n_groups, np.nan)
+        return whole.log_evidence - np.array(list(threads.map(leave_out, range(n_groups))))
 
 
 def refit_without(
     fit: SwitchingFit, group: int, *, seed: int = 0, attempts: Sequence[Effort] = EFFORTS[:1]
-) -> tuple[float, float]:
-    """Log predictive density of a group from a fit without it, in nats, and its Monte Carlo error.
+) -> Refitted:
+    """Find a group's density by a fit without it: the ratio of evidences by bridge sampling, from draws of both fits.
 
-    The ratio of both evidences by bridge sampling, from the draws of both fits.
+    The fit without it crosses gaps at effects that its own pilot finds, which differ a little from those of `fit`.
 
     Parameters
     ----------
@@ -93,7 +110,7 @@ def refit_without(
     rest = take_groups(fit.layout, ~left_out)
     drawn = sample(switching_model(rest, priors=fit.priors), keep=GATED, gate=GATED, seed=seed, attempts=attempts)
     seen, unseen = (likelihood_by_group(each, left_out)[0] for each in (fit, replace(fit, sample=drawn)))
-    return measure_ratio(seen, unseen)
+    return Refitted(*measure_ratio(seen, unseen), drawn.passed)
 
 
 def measure_ratio(seen: Floats, unseen: Floats) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""Pilot estimates of hazards: a quick, rough fit that places the sampler's coordinates.
+"""Pilot estimates of hazards: a quick, rough fit that places the coordinates of the sampler and of the evidence.
 
 Of the estimates, the effects of groups at which gaps are crossed come from here (`mfbayes.switching.kernel`), and how
 far hazards move with the balance points (`mfbayes.switching.points`).

@@ -75,7 +75,7 @@ def test_what_is_simulated_can_be_fitted_with_its_layers(run: Run, tmp_path: Pat
     (out / "traces" / "c.nc").write_bytes((out / "traces" / "b.nc").read_bytes())
     done = run(*command, "--method", "fast", "--no-checks")
     assert done.code == 0, done.err
-    assert "Layer traces without trials" in done.err and "traces: c. Nothing" in done.err
+    assert "Files of models without trials" in done.err and ": c.nc. Nothing" in done.err
     estimates = {file.stem for file in (out / "fit" / "estimates").iterdir()}
     assert {"balance_points", "oscillations", "contrasts", "hazard_by_depth", "switching_comparison"} <= estimates
     assert json.loads((out / "fit" / "run.json").read_text(encoding="utf-8"))["settings"]["traces"] == "traces"

@@ -77,6 +77,19 @@ def test_estimates_are_added_for_models_with_a_balance_point(
     assert depth.attrs["outside"] == "seer"
 
 
+@pytest.mark.parametrize(("most", "compare", "is_there"), [(1e12, None, True), (1, None, False), (1e12, False, False)])
+def test_versions_are_compared_unasked_where_that_is_quick(
+    study: Study, tree: xr.DataTree, monkeypatch: pytest.MonkeyPatch, most: float, compare: bool | None, is_there: bool
+) -> None:
+    monkeypatch.setattr(additions, "MAX_COMPARED", most)
+    monkeypatch.setattr(additions, "fit_switching", partial(fit_switching, attempts=QUICK))
+    add_switching_estimates(tree, *study, compare=compare)
+    assert ("switching_comparison" in tree["estimates"].children) == is_there
+    assert any("--compare-switching" in note for note in json.loads(tree.attrs["notes"])) == (most == 1)
+    # What is told of simulated traces is no finding of this fit, so that it has none of its states.
+    assert "status" not in tree["estimates/switching_calibration"].attrs
+
+
 def test_traces_that_say_nothing_are_a_note(study: Study, tree: xr.DataTree) -> None:
     trials, traces = study
     silent = {model: own.assign(state=own["state"] * 0 - 1) for model, own in traces.items()}
