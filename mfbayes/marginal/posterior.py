@@ -2,20 +2,24 @@
 
 A PyMC graph is compiled anew in every process, for longer than most fits are sampled. What is here is the
 same density in the same coordinates (standard deviations over the scale of their prior), whose kernels are kept
-between runs; a test holds value and gradient to the graph's.
+between runs; a test holds value and gradient to the graph's. The sampler calls them as C functions: chains that went
+through the interpreter would wait for its lock.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import Any, NamedTuple
 
+import numba as nb
 import numpy as np
 import pandas as pd
+from numba.core import types
 from numpy.typing import NDArray
-from nutpie.compiled_pyfunc import from_pyfunc
+from nutpie.compile_pymc import CompiledPyMCModel
 from nutpie.sample import CompiledModel
 
 from mfbayes import names
-from mfbayes.compiled import compiled
+from mfbayes.compiled import compiled, named_by_sources
 from mfbayes.design import Design
 from mfbayes.marginal.groups import integrate_groups
 from mfbayes.marginal.hierarchy import take_back, unfold
@@ -27,6 +31,8 @@ type Floats = NDArray[np.float64]
 type Indices = NDArray[np.int64]
 
 _PILOT_SCALE = 0.6
+_N_SIZES = 6
+_REFUSED = 1  # what the C function returns where the density is not finite
 
 
 class Subjects(NamedTuple):
@@ -39,7 +45,8 @@ class Subjects(NamedTuple):
     n_labels: Indices
 
 
-class Posterior(NamedTuple):
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Posterior:
     """Log-density and gradient over coordinates: those of balance points, of log slopes, then spreads of groups.
 
     Attributes
@@ -59,12 +66,42 @@ class Posterior(NamedTuple):
     @property
     def n_dim(self) -> int:
         """Number of coordinates."""
-        return 2 * self._n_each + int(np.count_nonzero(self.group_scale))
+        n_levels, n_subjects = self.subjects.label.shape
+        n_each = 2 + n_levels + self.subjects.n_labels.sum() + n_subjects
+        return int(2 * n_each + np.count_nonzero(self.group_scale))
 
     @property
-    def _n_each(self) -> int:
-        n_levels, n_subjects = self.subjects.label.shape
-        return int(2 + n_levels + self.subjects.n_labels.sum() + n_subjects)
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of the quantities of interest, in the order and by the names of `describe`."""
+        design = self.likelihood.design
+        levels = ["", *(f"_{level}" for level in design.levels)]
+        shapes: dict[str, tuple[int, ...]] = {}
+        for name in ("balance_point", "slope", "intercept"):
+            shapes[name] = (design.n_subjects,)
+        for name in ("balance_point", "log_slope"):
+            shapes |= {f"{name}_mean": ()} | {f"{name}{level}_sd": () for level in levels}
+        return shapes | dict.fromkeys(design.group_scales, ())
+
+    @cached_property
+    def _packed(self) -> tuple[Floats, Indices]:
+        """All numbers, then all indices behind their sizes: what `_unpack` takes apart."""
+        subjects, likelihood, d = self.subjects, self.likelihood, self.likelihood.design
+        sizes = np.array(
+            [*subjects.label.shape, d.n_trials, d.cell_subject.size, d.branch_group.size, d.group_start.size - 1]
+        )
+        doubles = [subjects.prior, subjects.estimate, subjects.precision, self.group_scale]
+        doubles += [likelihood.features, d.is_text, likelihood.start]
+        integers = [sizes, subjects.label, subjects.n_labels]
+        integers += [d.cell_subject, d.cell_start, d.branch_start, d.group_start]
+        return (
+            np.concatenate([each.ravel() for each in doubles], dtype=np.float64),
+            np.concatenate([each.ravel() for each in integers], dtype=np.int64),
+        )
+
+    @cached_property
+    def data(self) -> Indices:
+        """Addresses of what the C functions read, which is there as long as the posterior is."""
+        return np.array([each.ctypes.data for each in self._packed])
 
     def evaluate(self, point: Floats) -> tuple[float, Floats]:
         """Log-density up to a constant, and its gradient; NaN where a group's mode is not found.
@@ -74,43 +111,17 @@ class Posterior(NamedTuple):
         point : ndarray, shape (n_dim,)
             Coordinates, about standard normal.
         """
-        gradient = np.empty_like(point)
-        design, subjects = self.likelihood.design, self.subjects
-        value = _evaluate(
-            point,
-            *subjects,
-            self.group_scale,
-            self.likelihood.features,
-            design.is_text,
-            design.cell_subject,
-            design.cell_start,
-            design.branch_start,
-            design.group_start,
-            self.likelihood.start,
-            gradient,
-        )
-        return value, gradient
+        value, gradient = np.empty(1), np.empty(self.n_dim)
+        _call(_compile().density, self.n_dim, point, gradient, value, self.data)
+        return float(value[0]), gradient
 
     def describe(self, point: Floats) -> dict[str, Floats]:
         """Quantities of interest at a point, by the names that `following.marginal_model` gives them."""
-        design, n_each = self.likelihood.design, self._n_each
-        room = np.empty(n_each)
-        centre = np.empty((self.subjects.label.shape[0] + 2, design.n_subjects))
-        described = {}
-        for i, name in enumerate(("balance_point", "log_slope")):
-            own = point[i * n_each : (i + 1) * n_each]
-            prior, estimate, precision = self.subjects.prior[i], self.subjects.estimate[i], self.subjects.precision[i]
-            unfold(own, prior, estimate, precision, self.subjects.label, self.subjects.n_labels, centre, room)
-            described[name] = centre[-1].copy()
-            described[f"{name}_mean"] = np.array(centre[0, 0])
-            described |= {
-                f"{name}{level}_sd": np.array(abs(prior[2] * own[s]))
-                for s, level in enumerate(["", *(f"_{level}" for level in design.levels)])
-            }
-        described["slope"] = np.exp(described.pop("log_slope"))
-        described["intercept"] = described["slope"] * described["balance_point"]
-        sds = np.abs(point[2 * n_each :]) * self.group_scale[self.group_scale > 0]
-        return described | {name: np.array(sd) for name, sd in zip(design.group_scales, sds, strict=True)}
+        sizes = [int(np.prod(shape)) for shape in self.shapes.values()]
+        flat = np.empty(sum(sizes))
+        _call(_compile().quantities, self.n_dim, flat.size, point, flat, self.data)
+        parts = np.split(flat, np.cumsum(sizes)[:-1])
+        return {name: part.reshape(shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)}
 
 
 def form_posterior(design: Design, *, priors: Priors | None = None) -> Posterior:
@@ -138,7 +149,7 @@ def form_posterior(design: Design, *, priors: Priors | None = None) -> Posterior
         n_labels=np.array([len(labels) for labels, _ in levels], dtype=np.int64),
     )
     group_scale = three_scales(design, [getattr(scales, name) for name in design.group_scales])
-    return Posterior(subjects, likelihood_near(design, pilot), group_scale)
+    return Posterior(subjects=subjects, likelihood=likelihood_near(design, pilot), group_scale=group_scale)
 
 
 def likelihood_near(design: Design, pilot: Estimates) -> MarginalLikelihood:
@@ -158,43 +169,146 @@ def compile_posterior(design: Design, *, priors: Priors | None = None) -> Compil
     priors : Priors, optional
         Scales of the priors.
     """
-    posterior = form_posterior(design, priors=priors)
-    described = posterior.describe(np.zeros(posterior.n_dim))
+    posterior, kernels = form_posterior(design, priors=priors), _compile()
+    shapes = posterior.shapes
+    # What nutpie makes of a PyMC graph, with our C functions in place of those that it compiles.
+    return CompiledPyMCModel(
+        _n_dim=posterior.n_dim,
+        dims={name: (names.SUBJECT,) for name, shape in shapes.items() if shape},
+        _coords={names.SUBJECT: pd.Index(design.subjects)},
+        _shapes=shapes,
+        compiled_logp_func=kernels.density,
+        compiled_expand_func=kernels.quantities,
+        initial_point_func=lambda seed: np.random.default_rng(seed).uniform(-1, 1, posterior.n_dim),
+        user_data=posterior.data,
+        shared_data={"posterior": posterior},  # kept as long as the model: its arrays are what `user_data` points to
+        shared_var_keys={},
+        n_expanded=sum(int(np.prod(shape)) for shape in shapes.values()),
+        shape_info=(list(shapes), None, list(shapes.values())),
+        logp_func=None,
+        expand_func=None,
+    )
 
-    def make_describe(*_: int) -> Callable[[Floats], dict[str, Floats]]:
-        return posterior.describe
 
-    return from_pyfunc(
-        posterior.n_dim,
-        lambda: posterior.evaluate,
-        make_describe,
-        [np.dtype(np.float64)] * len(described),
-        [value.shape for value in described.values()],
-        list(described),
-        coords={names.SUBJECT: pd.Index(design.subjects)},
-        dims={name: (names.SUBJECT,) for name, value in described.items() if value.ndim},
-        make_initial_point_fn=lambda seed: np.random.default_rng(seed).uniform(-1, 1, posterior.n_dim),
+class _Kernels(NamedTuple):
+    density: Any
+    quantities: Any
+
+
+_DOUBLES = types.CPointer(types.float64)  # type: ignore[attr-defined]
+_DATA = types.CPointer(_DOUBLES)  # type: ignore[attr-defined]
+# As nutpie calls them; other numbers than 0 refuse the point.
+_DENSITY = types.int64(types.uint64, _DOUBLES, _DOUBLES, _DOUBLES, _DATA)
+_EXPANSION = types.int64(types.uint64, types.uint64, _DOUBLES, _DOUBLES, _DATA)
+
+
+@cache
+def _compile() -> _Kernels:
+    """Both as C functions, which are compiled or taken from those kept."""
+    return _Kernels(
+        density=nb.cfunc(_DENSITY, cache=True, error_model="numpy")(named_by_sources(_evaluate)),
+        quantities=nb.cfunc(_EXPANSION, cache=True, error_model="numpy")(named_by_sources(_describe)),
+    )
+
+
+def _call(kernel: Any, *arguments: int | NDArray[Any]) -> None:
+    kernel.ctypes(
+        *(
+            own if isinstance(own, int) else np.ascontiguousarray(own).ctypes.data_as(kind)
+            for own, kind in zip(arguments, kernel.ctypes.argtypes, strict=True)
+        )
+    )
+
+
+def _evaluate(n_dim, point, gradient, value, data):  # type: ignore[no-untyped-def]
+    found = _find_density(nb.carray(point, (n_dim,)), nb.carray(gradient, (n_dim,)), *_unpack(data))
+    nb.carray(value, (1,))[0] = found
+    return 0 if np.isfinite(found) else _REFUSED
+
+
+def _describe(n_dim, n_values, point, values, data):  # type: ignore[no-untyped-def]
+    _find_quantities(nb.carray(point, (n_dim,)), nb.carray(values, (n_values,)), *_unpack(data)[:6])
+    return 0
+
+
+@compiled()
+def _unpack(data):  # type: ignore[no-untyped-def]
+    """The arrays of `Posterior._packed`, in the order in which the kernels take them."""
+    sizes = nb.carray(data[1], (_N_SIZES,)).view(np.int64)
+    n_levels, n, n_trials, n_cells, n_branches, n_groups = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5]
+    after_labels = n_levels * (n + 1)
+    after_subjects = after_labels + n_cells
+    after_cells = after_subjects + n_cells + 1
+    after_branches = after_cells + n_branches + 1
+    integers = nb.carray(data[1], (_N_SIZES + after_branches + n_groups + 1,)).view(np.int64)[_N_SIZES:]
+    before_trials = 9 + 4 * n
+    after_features = before_trials + 2 * n_trials
+    after_trials = after_features + n_trials
+    doubles = nb.carray(data[0], (after_trials + n_cells,))
+    return (
+        doubles[:6].reshape((2, 3)),
+        doubles[6 : 6 + 2 * n].reshape((2, n)),
+        doubles[6 + 2 * n : 6 + 4 * n].reshape((2, n)),
+        doubles[6 + 4 * n : before_trials],
+        integers[: n_levels * n].reshape((n_levels, n)),
+        integers[n_levels * n : after_labels],
+        doubles[before_trials:after_features].reshape((2, n_trials)),
+        doubles[after_features:after_trials],
+        doubles[after_trials:],
+        integers[after_labels:after_subjects],
+        integers[after_subjects:after_cells],
+        integers[after_cells:after_branches],
+        integers[after_branches:],
     )
 
 
 @compiled()
-def _evaluate(  # type: ignore[no-untyped-def]
+def _find_quantities(  # type: ignore[no-untyped-def]
+    point, values, prior, estimate, precision, group_scale, label, n_labels
+):
+    """On return the quantities of `Posterior.shapes`, one behind the other."""
+    n_levels, n = label.shape
+    n_each = 2 + n_levels + n_labels.sum() + n
+    centre, z = np.empty((n_levels + 2, n)), np.empty(n_each)
+    at = 3 * n
+    for i in range(2):
+        own = point[i * n_each : (i + 1) * n_each]
+        unfold(own, prior[i], estimate[i], precision[i], label, n_labels, centre, z)
+        values[i * n : (i + 1) * n] = centre[n_levels + 1]
+        values[at] = centre[0, 0]
+        for level in range(1 + n_levels):
+            values[at + 1 + level] = abs(prior[i, 2] * own[level])
+        at += 2 + n_levels
+    for s in range(n):
+        values[n + s] = np.exp(values[n + s])
+        values[2 * n + s] = values[n + s] * values[s]
+    place = 2 * n_each
+    for k in range(group_scale.size):
+        if group_scale[k] > 0:
+            values[at] = abs(group_scale[k] * point[place])
+            at += 1
+            place += 1
+
+
+@compiled()
+def _find_density(  # type: ignore[no-untyped-def]
     point,
+    gradient,
     prior,
     estimate,
     precision,
+    group_scale,
     label,
     n_labels,
-    group_scale,
     features,
     is_text,
+    start,
     cell_subject,
     cell_start,
     branch_start,
     group_start,
-    start,
-    gradient,
 ):
+    """Log-density, and on return its gradient."""
     n_levels, n_subjects = label.shape
     n_each = 2 + n_levels + n_labels.sum() + n_subjects
     centre, z = np.empty((2, n_levels + 2, n_subjects)), np.empty((2, n_each))
