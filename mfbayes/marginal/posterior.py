@@ -6,6 +6,7 @@ between runs; a test holds value and gradient to the graph's. The sampler calls 
 through the interpreter would wait for its lock.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any, NamedTuple
@@ -31,8 +32,9 @@ type Floats = NDArray[np.float64]
 type Indices = NDArray[np.int64]
 
 _PILOT_SCALE = 0.6
-_N_SIZES = 6
-_REFUSED = 1  # what the C function returns where the density is not finite
+_N_DOUBLES, _N_INTEGERS = 7, 6
+_N_HEAD = 1 + _N_DOUBLES + _N_INTEGERS
+_REFUSED = 1  # from a density it ends a path as a divergence, from quantities it ends the chain
 
 
 class Subjects(NamedTuple):
@@ -43,6 +45,24 @@ class Subjects(NamedTuple):
     precision: Floats
     label: Indices
     n_labels: Indices
+
+
+class Packed(NamedTuple):
+    """All arrays of a posterior, one behind the other; `_unpack` takes them apart.
+
+    Attributes
+    ----------
+    doubles : ndarray
+    integers : ndarray
+        The number of subjects and the end of every array among its kind, then the arrays.
+    """
+
+    doubles: Floats
+    integers: Indices
+
+    def find(self) -> NDArray[np.uintp]:
+        """Addresses of both, which hold as long as they do."""
+        return np.array([each.ctypes.data for each in self], dtype=np.uintp)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -83,25 +103,20 @@ class Posterior:
         return shapes | dict.fromkeys(design.group_scales, ())
 
     @cached_property
-    def _packed(self) -> tuple[Floats, Indices]:
-        """All numbers, then all indices behind their sizes: what `_unpack` takes apart."""
+    def packed(self) -> Packed:
+        """All arrays that the C functions read."""
         subjects, likelihood, d = self.subjects, self.likelihood, self.likelihood.design
-        sizes = np.array(
-            [*subjects.label.shape, d.n_trials, d.cell_subject.size, d.branch_group.size, d.group_start.size - 1]
-        )
         doubles = [subjects.prior, subjects.estimate, subjects.precision, self.group_scale]
         doubles += [likelihood.features, d.is_text, likelihood.start]
-        integers = [sizes, subjects.label, subjects.n_labels]
-        integers += [d.cell_subject, d.cell_start, d.branch_start, d.group_start]
-        return (
+        integers = [subjects.label, subjects.n_labels, d.cell_subject, d.cell_start, d.branch_start, d.group_start]
+        ends = [np.cumsum([each.size for each in arrays]) for arrays in (doubles, integers)]
+        packed = Packed(
             np.concatenate([each.ravel() for each in doubles], dtype=np.float64),
-            np.concatenate([each.ravel() for each in integers], dtype=np.int64),
+            np.concatenate([subjects.label.shape[1:], *ends, *(each.ravel() for each in integers)], dtype=np.int64),
         )
-
-    @cached_property
-    def data(self) -> Indices:
-        """Addresses of what the C functions read, which is there as long as the posterior is."""
-        return np.array([each.ctypes.data for each in self._packed])
+        for each in packed:
+            each.flags.writeable = False
+        return packed
 
     def evaluate(self, point: Floats) -> tuple[float, Floats]:
         """Log-density up to a constant, and its gradient; NaN where a group's mode is not found.
@@ -110,18 +125,28 @@ class Posterior:
         ----------
         point : ndarray, shape (n_dim,)
             Coordinates, about standard normal.
+
+        Raises
+        ------
+        ValueError
+            For another number of coordinates.
         """
-        value, gradient = np.empty(1), np.empty(self.n_dim)
-        _call(_compile().density, self.n_dim, point, gradient, value, self.data)
+        value, gradient = np.full(1, np.nan), np.full(self.n_dim, np.nan)
+        _call(_kernels().density, self.n_dim, self._check(point), gradient, value, self.packed.find())
         return float(value[0]), gradient
 
     def describe(self, point: Floats) -> dict[str, Floats]:
         """Quantities of interest at a point, by the names that `following.marginal_model` gives them."""
         sizes = [int(np.prod(shape)) for shape in self.shapes.values()]
-        flat = np.empty(sum(sizes))
-        _call(_compile().quantities, self.n_dim, flat.size, point, flat, self.data)
+        flat = np.full(sum(sizes), np.nan)
+        _call(_kernels().quantities, self.n_dim, flat.size, self._check(point), flat, self.packed.find())
         parts = np.split(flat, np.cumsum(sizes)[:-1])
         return {name: part.reshape(shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)}
+
+    def _check(self, point: Floats) -> Floats:
+        if point.shape != (self.n_dim,):
+            raise ValueError(f"Expected {self.n_dim} coordinates, got an array of shape {point.shape}.")
+        return np.ascontiguousarray(point, dtype=np.float64)
 
 
 def form_posterior(design: Design, *, priors: Priors | None = None) -> Posterior:
@@ -169,19 +194,33 @@ def compile_posterior(design: Design, *, priors: Priors | None = None) -> Compil
     priors : Priors, optional
         Scales of the priors.
     """
-    posterior, kernels = form_posterior(design, priors=priors), _compile()
-    shapes = posterior.shapes
-    # What nutpie makes of a PyMC graph, with our C functions in place of those that it compiles.
+    return compile_density(form_posterior(design, priors=priors), subjects=design.subjects)
+
+
+def compile_density(posterior: Posterior, *, subjects: Sequence[str]) -> CompiledModel:
+    """A posterior as nutpie samples it, with named dims.
+
+    Parameters
+    ----------
+    posterior : Posterior
+        Log-density and quantities.
+    subjects : sequence of str, length n_subjects
+        Labels of the subjects.
+    """
+    shapes, packed, kernels = posterior.shapes, posterior.packed, _kernels()
+    n_dim = posterior.n_dim
+    # What nutpie makes of a PyMC graph, with our C functions in place of those that it compiles. What only its compiler
+    # reads is None. It holds the arrays that the addresses in `user_data` lead to as `shared_data`.
     return CompiledPyMCModel(
-        _n_dim=posterior.n_dim,
+        _n_dim=n_dim,
         dims={name: (names.SUBJECT,) for name, shape in shapes.items() if shape},
-        _coords={names.SUBJECT: pd.Index(design.subjects)},
+        _coords={names.SUBJECT: pd.Index(subjects)},
         _shapes=shapes,
         compiled_logp_func=kernels.density,
         compiled_expand_func=kernels.quantities,
-        initial_point_func=lambda seed: np.random.default_rng(seed).uniform(-1, 1, posterior.n_dim),
-        user_data=posterior.data,
-        shared_data={"posterior": posterior},  # kept as long as the model: its arrays are what `user_data` points to
+        initial_point_func=lambda seed: np.random.default_rng(seed).uniform(-1, 1, n_dim),
+        user_data=packed.find(),
+        shared_data=packed._asdict(),
         shared_var_keys={},
         n_expanded=sum(int(np.prod(shape)) for shape in shapes.values()),
         shape_info=(list(shapes), None, list(shapes.values())),
@@ -196,69 +235,79 @@ class _Kernels(NamedTuple):
 
 
 _DOUBLES = types.CPointer(types.float64)  # type: ignore[attr-defined]
-_DATA = types.CPointer(_DOUBLES)  # type: ignore[attr-defined]
-# As nutpie calls them; other numbers than 0 refuse the point.
-_DENSITY = types.int64(types.uint64, _DOUBLES, _DOUBLES, _DOUBLES, _DATA)
-_EXPANSION = types.int64(types.uint64, types.uint64, _DOUBLES, _DOUBLES, _DATA)
+_PACKED = types.CPointer(_DOUBLES)  # type: ignore[attr-defined]
+# As nutpie calls them.
+_DENSITY = types.int64(types.uint64, _DOUBLES, _DOUBLES, _DOUBLES, _PACKED)
+_QUANTITIES = types.int64(types.uint64, types.uint64, _DOUBLES, _DOUBLES, _PACKED)
 
 
 @cache
-def _compile() -> _Kernels:
-    """Both as C functions, which are compiled or taken from those kept."""
+def _kernels() -> _Kernels:
+    """Both as C functions, compiled or taken from those kept."""
     return _Kernels(
-        density=nb.cfunc(_DENSITY, cache=True, error_model="numpy")(named_by_sources(_evaluate)),
-        quantities=nb.cfunc(_EXPANSION, cache=True, error_model="numpy")(named_by_sources(_describe)),
+        density=nb.cfunc(_DENSITY, cache=True, error_model="numpy")(_evaluate),
+        quantities=nb.cfunc(_QUANTITIES, cache=True, error_model="numpy")(_describe),
     )
 
 
 def _call(kernel: Any, *arguments: int | NDArray[Any]) -> None:
+    """Call a C function on contiguous arrays."""
+    kinds = kernel.ctypes.argtypes
     kernel.ctypes(
-        *(
-            own if isinstance(own, int) else np.ascontiguousarray(own).ctypes.data_as(kind)
-            for own, kind in zip(arguments, kernel.ctypes.argtypes, strict=True)
-        )
+        *(own if isinstance(own, int) else own.ctypes.data_as(kind) for own, kind in zip(arguments, kinds, strict=True))
     )
 
 
-def _evaluate(n_dim, point, gradient, value, data):  # type: ignore[no-untyped-def]
-    found = _find_density(nb.carray(point, (n_dim,)), nb.carray(gradient, (n_dim,)), *_unpack(data))
-    nb.carray(value, (1,))[0] = found
-    return 0 if np.isfinite(found) else _REFUSED
+# An exception that left a C function would be taken for success.
+@named_by_sources
+def _evaluate(n_dim, point, gradient, value, packed):  # type: ignore[no-untyped-def]
+    try:
+        nb.carray(value, (1,))[0] = _evaluate_packed(nb.carray(point, (n_dim,)), nb.carray(gradient, (n_dim,)), packed)
+    except Exception:
+        return _REFUSED
+    return 0 if np.isfinite(nb.carray(value, (1,))[0]) else _REFUSED
 
 
-def _describe(n_dim, n_values, point, values, data):  # type: ignore[no-untyped-def]
-    _find_quantities(nb.carray(point, (n_dim,)), nb.carray(values, (n_values,)), *_unpack(data)[:6])
+@named_by_sources
+def _describe(n_dim, n_values, point, values, packed):  # type: ignore[no-untyped-def]
+    try:
+        _describe_packed(nb.carray(point, (n_dim,)), nb.carray(values, (n_values,)), packed)
+    except Exception:
+        return _REFUSED
     return 0
 
 
 @compiled()
-def _unpack(data):  # type: ignore[no-untyped-def]
-    """The arrays of `Posterior._packed`, in the order in which the kernels take them."""
-    sizes = nb.carray(data[1], (_N_SIZES,)).view(np.int64)
-    n_levels, n, n_trials, n_cells, n_branches, n_groups = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5]
-    after_labels = n_levels * (n + 1)
-    after_subjects = after_labels + n_cells
-    after_cells = after_subjects + n_cells + 1
-    after_branches = after_cells + n_branches + 1
-    integers = nb.carray(data[1], (_N_SIZES + after_branches + n_groups + 1,)).view(np.int64)[_N_SIZES:]
-    before_trials = 9 + 4 * n
-    after_features = before_trials + 2 * n_trials
-    after_trials = after_features + n_trials
-    doubles = nb.carray(data[0], (after_trials + n_cells,))
+def _evaluate_packed(point, gradient, packed):  # type: ignore[no-untyped-def]
+    return _find_density(point, gradient, *_unpack(packed))
+
+
+@compiled()
+def _describe_packed(point, values, packed):  # type: ignore[no-untyped-def]
+    _find_quantities(point, values, *_unpack(packed)[:6])
+
+
+@compiled()
+def _unpack(packed):  # type: ignore[no-untyped-def]
+    """The arrays of `Packed`, in the order in which the kernels take them."""
+    head = nb.carray(packed[1], (_N_HEAD,)).view(np.int64)
+    n_subjects, d, i = head[0], head[1 : 1 + _N_DOUBLES], head[1 + _N_DOUBLES :]
+    doubles = nb.carray(packed[0], (d[-1],))
+    integers = nb.carray(packed[1], (_N_HEAD + i[-1],)).view(np.int64)[_N_HEAD:]
     return (
-        doubles[:6].reshape((2, 3)),
-        doubles[6 : 6 + 2 * n].reshape((2, n)),
-        doubles[6 + 2 * n : 6 + 4 * n].reshape((2, n)),
-        doubles[6 + 4 * n : before_trials],
-        integers[: n_levels * n].reshape((n_levels, n)),
-        integers[n_levels * n : after_labels],
-        doubles[before_trials:after_features].reshape((2, n_trials)),
-        doubles[after_features:after_trials],
-        doubles[after_trials:],
-        integers[after_labels:after_subjects],
-        integers[after_subjects:after_cells],
-        integers[after_cells:after_branches],
-        integers[after_branches:],
+        doubles[: d[0]].reshape((2, 3)),
+        doubles[d[0] : d[1]].reshape((2, n_subjects)),
+        doubles[d[1] : d[2]].reshape((2, n_subjects)),
+        doubles[d[2] : d[3]],
+        integers[: i[0]].reshape((i[1] - i[0], n_subjects)),
+        integers[i[0] : i[1]],
+        doubles[d[3] : d[4]].reshape((2, d[5] - d[4])),
+        doubles[d[4] : d[5]],
+        doubles[d[5] :],
+        integers[i[1] : i[2]],
+        integers[i[2] : i[3]],
+        integers[i[3] : i[4]],
+        integers[i[4] :],
     )
 
 
@@ -267,21 +316,20 @@ def _find_quantities(  # type: ignore[no-untyped-def]
     point, values, prior, estimate, precision, group_scale, label, n_labels
 ):
     """On return the quantities of `Posterior.shapes`, one behind the other."""
-    n_levels, n = label.shape
-    n_each = 2 + n_levels + n_labels.sum() + n
-    centre, z = np.empty((n_levels + 2, n)), np.empty(n_each)
-    at = 3 * n
+    n_levels, n_subjects = label.shape
+    n_each = 2 + n_levels + n_labels.sum() + n_subjects
+    centre, z = np.empty((n_levels + 2, n_subjects)), np.empty(n_each)
+    by_subject, at = values[: 3 * n_subjects].reshape((3, n_subjects)), 3 * n_subjects
     for i in range(2):
         own = point[i * n_each : (i + 1) * n_each]
         unfold(own, prior[i], estimate[i], precision[i], label, n_labels, centre, z)
-        values[i * n : (i + 1) * n] = centre[n_levels + 1]
+        by_subject[i] = centre[n_levels + 1]
         values[at] = centre[0, 0]
         for level in range(1 + n_levels):
             values[at + 1 + level] = abs(prior[i, 2] * own[level])
         at += 2 + n_levels
-    for s in range(n):
-        values[n + s] = np.exp(values[n + s])
-        values[2 * n + s] = values[n + s] * values[s]
+    by_subject[1] = np.exp(by_subject[1])
+    by_subject[2] = by_subject[1] * by_subject[0]
     place = 2 * n_each
     for k in range(group_scale.size):
         if group_scale[k] > 0:

@@ -1,12 +1,17 @@
 """The compiled posterior of method nuts, held to the PyMC graph that it stands for."""
 
+import copy
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
 import numpy as np
+import nutpie
 import pymc as pm
 import pytest
 
 from mfbayes.design import Design, lay_out
 from mfbayes.following import marginal_model
-from mfbayes.marginal.posterior import Posterior, compile_posterior, form_posterior
+from mfbayes.marginal.posterior import Posterior, compile_density, compile_posterior, form_posterior
 from mfbayes.priors import Priors
 from mfbayes.sampling import MARGINAL_ATTEMPTS, sample
 from mfbayes.selection import select_trials
@@ -147,3 +152,46 @@ def test_draws_of_the_compiled_posterior_are_those_of_the_graph() -> None:
         error = np.hypot(*(np.asarray(each.std(over)) / np.sqrt(400) for each in (one, other)))
         assert (np.abs(np.asarray(one.mean(over) - other.mean(over))) < 4 * error).all(), name
         np.testing.assert_allclose(one.std(over), other.std(over), rtol=0.2)
+
+
+def test_points_that_are_no_coordinates_are_refused() -> None:
+    posterior = form_posterior(DESIGNS["alone"], priors=PRIORS)
+    for ask in (posterior.evaluate, posterior.describe):
+        with pytest.raises(ValueError, match=f"Expected {posterior.n_dim} coordinates"):
+            ask(np.zeros(posterior.n_dim + 1))
+    ones = np.ones(posterior.n_dim)
+    assert posterior.evaluate(ones.astype(np.int64))[0] == posterior.evaluate(ones)[0]
+
+
+def test_a_copy_stands_on_arrays_of_its_own() -> None:
+    """Addresses must not be copied: what they lead to goes with the original."""
+    posterior = form_posterior(DESIGNS["crossed"], priors=PRIORS)
+    point = np.random.default_rng(10).normal(size=posterior.n_dim)
+    value, gradient = posterior.evaluate(point)
+    twin = copy.deepcopy(posterior)
+    assert not set(twin.packed.find()) & set(posterior.packed.find())
+    del posterior
+    again, slope = twin.evaluate(point)
+    assert again == value
+    np.testing.assert_array_equal(slope, gradient)
+
+
+def test_threads_do_not_disturb_each_other() -> None:
+    posterior = form_posterior(DESIGNS["crossed"], priors=PRIORS)
+    points = np.random.default_rng(11).normal(size=(200, posterior.n_dim))
+    alone = [posterior.evaluate(point) for point in points]
+    with ThreadPoolExecutor(4) as threads:
+        together = list(threads.map(posterior.evaluate, points))
+    for (value, gradient), (other, slope) in zip(alone, together, strict=True):
+        assert value == other
+        np.testing.assert_array_equal(gradient, slope)
+
+
+def test_where_no_mode_is_found_the_sampler_is_told() -> None:
+    design = DESIGNS["alone"]
+    posterior = form_posterior(design, priors=PRIORS)
+    lost = replace(posterior.likelihood, start=np.full_like(posterior.likelihood.start, np.nan))
+    broken = replace(posterior, likelihood=lost)
+    assert np.isnan(broken.evaluate(np.zeros(broken.n_dim))[0])
+    with pytest.raises(RuntimeError, match="nitialization"):
+        nutpie.sample(compile_density(broken, subjects=design.subjects), progress_bar=False)
