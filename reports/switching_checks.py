@@ -156,7 +156,8 @@ def _calibration(evidence: Evidence) -> list[tuple[Cell, ...]]:
             f"{decimal(error, digits=3)}, {count(sets)} data sets); bias {decimal(bias)} ({decimal(off)}, "
             f"{count(of_bias)}) posterior standard deviations"
         )
-        rows.append(_row(f"Simulated traces: {TERMS.get(term, term)}", said, bad=abs(share - 0.95) > 0.02 + 3 * error))
+        bad = abs(share - 0.95) > 0.02 + 3 * error or abs(bias) > 0.1 + 3 * off
+        rows.append(_row(f"Simulated traces: {TERMS.get(term, term)}", said, bad=bad))
     return rows
 
 

@@ -26,8 +26,8 @@ def add_case_study(
 
     Of every subject and image with a trial of three texts or more, the easiest, the middle and the hardest text are
     taken; among those answered with the text and with the image at least once, the case is the one whose dH spans most
-    (ties: first by subject and group). Only trials that the fit uses count, and only those with a trace. Without such a
-    case, or without the dataset, nothing is added.
+    (ties: first by subject and group). Only trials that the fit uses count, and only those whose trace can be used, as
+    `mfbayes.trajectories.join_traces` says. Without such a case, or without the dataset, nothing is added.
 
     Parameters
     ----------
@@ -87,19 +87,22 @@ def add_case_study(
 def _list_candidates(
     trials: "pd.DataFrame", traces: "Mapping[str, xr.Dataset]", *, subset: str, index: str
 ) -> "pd.DataFrame":
-    """Trials that a fit uses and that have a trace."""
+    """Trials that a fit uses and that have a trace that can be used."""
+    import numpy as np
     import pandas as pd
 
+    from mfbayes.errors import InputError
     from mfbayes.selection import select_trials
+    from mfbayes.trajectories import join_traces
     from mfbayes.trials import check_trials
 
     used = select_trials(check_trials(trials), subset=subset, index=index).trials
-    kept = [
-        own[own[names.ITEM].isin(traces[str(model)].indexes[names.ITEM])]
-        for model, own in used.groupby(names.MODEL, sort=False)
-        if str(model) in traces
-    ]
-    return pd.concat(kept) if kept else used.iloc[:0]
+    try:
+        joined, _ = join_traces(trials, traces, subset=subset, index=index)
+    except InputError:
+        return used.iloc[:0]
+    traced = pd.MultiIndex.from_arrays([np.array(joined.subjects, dtype=object)[joined.subject], joined.items])
+    return used[pd.MultiIndex.from_frame(used[[names.SUBJECT, names.ITEM]]).isin(traced)]
 
 
 def _choose(candidates: "pd.DataFrame") -> "pd.DataFrame | None":

@@ -16,6 +16,7 @@ from mfbayes.switching.estimates import describe_switching, tell_calibration
 from mfbayes.switching.fit import SwitchingFit, fit_switching
 from mfbayes.switching.points import carry_points
 from mfbayes.switching.replication import check_replicates
+from mfbayes.switching.terms import APART
 from mfbayes.trajectories import Trajectories, join_traces
 
 MAX_STEPS = 300_000
@@ -95,7 +96,7 @@ def add_switching_estimates(
         notes.append(
             "Hazards of switching have no effects of groups"
             + (f": there are more than {MAX_STEPS:,} steps between layers. " if groups is None else ". ")
-            + "Their intervals are too narrow."
+            + "Their intervals are too narrow, and they are not checked against replicates."
         )
     if not fit.sample.passed:
         notes.append("The model of switching did not converge; its estimates cannot be used.")
@@ -122,7 +123,11 @@ def add_switching_estimates(
     # Of neither does the sampler's gate say anything.
     apart = {"switching_calibration": tell_calibration()} if with_groups else {}
     if with_groups and wanted:
-        apart["switching_comparison"] = compare_switching(trajectories, medians, progress=progress)
+        known = np.isfinite(trajectories.conflicts.h_text + trajectories.conflicts.h_image).all()
+        versions = {label: terms for label, terms in VERSIONS.items() if known or terms is not APART}
+        if not known:
+            notes.append("Hazards by both entropies apart were not compared, for some traces have no entropies.")
+        apart["switching_comparison"] = compare_switching(trajectories, medians, versions=versions, progress=progress)
         notes += note_unknown(apart["switching_comparison"])
     elif with_groups and compare is None:
         notes.append(

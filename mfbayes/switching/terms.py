@@ -72,12 +72,18 @@ def measure_terms(trajectories: Trajectories, x: Floats, *, terms: Sequence[str]
     Raises
     ------
     InputError
-        For a term that does not exist or comes twice.
+        For a term that does not exist or comes twice, or one of entropies where they are not known.
     """
     if len(set(terms)) < len(terms) or not set(terms) <= set(_TERMS):
         raise InputError(f"Expected terms among {', '.join(_TERMS)}, each once, got {list(terms)}.")
     of = _Measured(trajectories, x)
-    return np.stack([_TERMS[term](of) for term in terms], axis=1) if terms else np.empty((len(trajectories), 0))
+    values = np.stack([_TERMS[term](of) for term in terms], axis=1) if terms else np.empty((len(trajectories), 0))
+    if not np.isfinite(values).all():
+        raise InputError(
+            f"Expected H_text and H_image of every trace for the terms {list(terms)}, got some without. Use terms "
+            f"among {SIGNED} and {DISTANCE}, which are of dH by any index."
+        )
+    return values
 
 
 def _centred(values: Floats) -> Floats:

@@ -118,7 +118,13 @@ def describe_traces(
         "total_entropy": adjusted,
         "vacillation": verdicts.merge(peaks).assign_attrs(verdicts.attrs | {"ci_prob": ci_prob}),
     }
-    return estimates, _note(trajectories, centre, contrasts, adjusted, verdicts)
+    notes = _note(trajectories, centre, contrasts, adjusted, verdicts)
+    if unknown := [subject for subject, has in zip(subjects, tally.has_entropies, strict=True) if not has]:
+        notes.append(
+            "Some conflicts have no entropies, so that total entropy can be neither compared nor ruled out: "
+            f"{', '.join(unknown)}."
+        )
+    return estimates, notes
 
 
 def _note(

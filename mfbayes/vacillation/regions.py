@@ -101,11 +101,14 @@ class Tally:
         Groups with anything but zero of each column, at the estimate itself.
     n_resampled : int
         All groups, of which one less was drawn for each draw.
+    has_entropies : ndarray of bool, shape (n_subjects,)
+        Whether the total entropy of all conflicts of a subject is known; where not, bins of it mean nothing.
     """
 
     sums: Mapping[str, Floats]
     n_groups: Mapping[str, Indices]
     n_resampled: int
+    has_entropies: NDArray[np.bool_]
 
 
 def tally_regions(trajectories: Trajectories, columns: Mapping[str, Floats], redraws: Redraws) -> Tally:
@@ -135,7 +138,14 @@ def tally_regions(trajectories: Trajectories, columns: Mapping[str, Floats], red
         sums={name: found[:, :, : _CONTROL + 1] for name, found in sums.items()},
         n_groups=n_groups,
         n_resampled=redraws.weight.shape[1],
+        has_entropies=~np.isin(np.arange(shape[0]), trajectories.subject[_lacks_entropies(trajectories)]),
     )
+
+
+def _lacks_entropies(trajectories: Trajectories) -> NDArray[np.bool_]:
+    """Conflict traces without a total entropy: trials may come with another index of uncertainty alone."""
+    lacks: NDArray[np.bool_] = ~np.isfinite(trajectories.h_text + trajectories.h_image) & ~trajectories.is_control
+    return lacks
 
 
 def divide(numerator: Floats, denominator: Floats) -> Floats:

@@ -41,7 +41,8 @@ def adjust_for_total_entropy(tally: Tally, subjects: tuple[str, ...], *, ci_prob
         "overlap"; `effective_share` (effective sample size over traces, of the smaller arm), `smallest_cell` (traces
         in the emptiest third of a region) and `positivity` over (subject, contrast). Positivity "fails" by rule where
         a cell has fewer than 10 traces or the share is below 1/4; for "all", where it does for half of the
-        subjects, and others alone are pooled, of those that contrasts are pooled over.
+        subjects, and others alone are pooled, of those that contrasts are pooled over. Of a subject with conflicts
+        whose entropies are not known, everything is NaN and positivity "".
 
     References
     ----------
@@ -56,9 +57,12 @@ def adjust_for_total_entropy(tally: Tally, subjects: tuple[str, ...], *, ci_prob
         subtract_sides(sums_by_third[..., third], by_third[:, None, ..., third])[:, :, :3] for third in range(_TERCILES)
     ]
     weighted, share = _weigh(sums, counts)
-    contrasts = np.stack([*strata, weighted], axis=3)
+    known = tally.has_entropies
+    share[~known] = np.nan
+    contrasts = np.where(known[:, None, None, None, None], np.stack([*strata, weighted], axis=3), np.nan)
     cells = by_third[:, 0].min(axis=-1).round().astype(np.int64)
     smallest = np.stack([cells.min(axis=-1), cells[:, :2].min(axis=-1), cells[:, 1:].min(axis=-1)], axis=-1)
+    smallest = np.where(known[:, None], smallest, np.nan)
     enough = tally.n_groups[COMMITTED][:, :3] >= FEW_GROUPS
     grouped = np.stack([enough.all(axis=-1), enough[:, :2].all(axis=-1), enough[:, 1:].all(axis=-1)], axis=-1)
     holds = (smallest >= MIN_ITEMS) & (share >= MIN_SHARE)

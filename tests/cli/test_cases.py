@@ -97,6 +97,18 @@ def test_trials_that_the_fit_leaves_out_make_no_case(
     assert tree["estimates/case_study"].to_dataset()["item"].to_numpy().tolist() == ["v0-t0", "v0-t1", "v0-t2"]
 
 
+def test_traces_that_cannot_be_used_make_no_case(
+    tree: xr.DataTree, trials: pd.DataFrame, traces: dict[str, xr.Dataset], dataset: Path
+) -> None:
+    """A logit that is not a number, and a model of one layer."""
+    add_case_study(tree, trials, {"m": traces["m"].isel(layer=[0])}, dataset)
+    assert "case_study" not in tree["estimates"].children
+    broken = traces["m"].copy(deep=True)
+    broken["logit_difference"].loc[{"item": "v1-t2", "layer": 3}] = np.nan
+    add_case_study(tree, trials, {"m": broken}, dataset)
+    assert tree["estimates/case_study"].to_dataset()["item"].to_numpy().tolist() == ["v0-t0", "v0-t1", "v0-t2"]
+
+
 def test_without_a_case_nothing_is_added(
     tree: xr.DataTree, trials: pd.DataFrame, traces: dict[str, xr.Dataset], dataset: Path, tmp_path: Path
 ) -> None:

@@ -15,6 +15,7 @@ from mfbayes.simulation import Scenario, simulate_trials
 from mfbayes.switching import additions
 from mfbayes.switching.additions import add_switching_estimates
 from mfbayes.switching.fit import fit_switching
+from mfbayes.switching.terms import APART
 from mfbayes.trajectories import join_traces
 
 POINTS = {"reader": 0.3, "seer": -0.4, "stubborn": 0.0}
@@ -88,6 +89,24 @@ def test_versions_are_compared_unasked_where_that_is_quick(
     assert any("--compare-switching" in note for note in json.loads(tree.attrs["notes"])) == (most == 1)
     # What is told of simulated traces is no finding of this fit, so that it has none of its states.
     assert "status" not in tree["estimates/switching_calibration"].attrs
+
+
+def test_without_entropies_no_version_has_them_apart(
+    study: Study, tree: xr.DataTree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trials, traces = study
+    other = trials.rename(columns={"H_text": "nll_text", "H_image": "nll_image"})
+    monkeypatch.setattr(additions, "MAX_COMPARED", 1e12)
+    monkeypatch.setattr(additions, "fit_switching", partial(fit_switching, attempts=QUICK))
+    tree.attrs["index"] = "nll"
+    add_switching_estimates(tree, other, traces)
+    compared = tree["estimates/switching_comparison"].to_dataset()
+    assert compared["version"].to_numpy().tolist() == ["without x", "x", "x and distance"]
+    assert np.isfinite(compared["elpd"]).all()
+    assert any("no entropies" in note for note in json.loads(tree.attrs["notes"]))
+    joined, _ = join_traces(other, traces, subset="all", index="nll")
+    with pytest.raises(InputError, match="Expected H_text and H_image of every trace"):
+        fit_switching(joined, POINTS, terms=APART)
 
 
 def test_traces_that_say_nothing_are_a_note(study: Study, tree: xr.DataTree) -> None:

@@ -206,7 +206,30 @@ def test_no_common_total_entropy_is_said_and_decides() -> None:
     estimates, notes = describe_traces(laid, np.zeros((1, 5)), ci_prob=0.95, rng=rng)
     assert (estimates["vacillation"]["verdict"] == BOTH_SIDES).all()
     assert (estimates["vacillation"]["separable"] == NO_POSITIVITY).all()
-    assert any("total entropy" in note for note in notes)
+    assert any("hardly share the same total entropy" in note for note in notes)
+
+
+def test_entropies_that_are_not_known_rule_nothing_out() -> None:
+    """Trials with another index of uncertainty alone: what needs no entropies is as it would be with them."""
+    rng = np.random.default_rng(10)
+    dH = np.tile([-1.0, 0.0, 1.0], 200)
+    state = np.where((dH == 0)[:, None], [0, 1, 0], [0, 0, 0])
+    some = np.where(np.arange(dH.size) == 7, np.nan, rng.uniform(0.9, 1.1, dH.size))
+    known, unknown = (
+        describe_traces(
+            lay_traces(state, dH, group=np.arange(600) // 3 % 40, total=total),
+            np.zeros((1, 5)), ci_prob=0.95, rng=np.random.default_rng(11),
+        )
+        for total in (np.nan_to_num(some, nan=1.0), some)
+    )  # fmt: skip
+    xr.testing.assert_allclose(known[0]["contrasts"], unknown[0]["contrasts"])
+    assert np.isfinite(known[0]["total_entropy"]["lower"].sel(subject="m", stratum="overlap")).all()
+    adjusted = unknown[0]["total_entropy"]
+    assert all(np.isnan(adjusted[name]).all() for name in ("mean", "lower", "upper", "smallest_cell"))
+    assert (adjusted["positivity"] == "").all()
+    assert (unknown[0]["vacillation"]["separable"] == NO_POSITIVITY).all()
+    assert any("no entropies" in note and "m." in note for note in unknown[1])
+    assert not any("hardly share" in note for note in unknown[1])
 
 
 @pytest.mark.parametrize(
