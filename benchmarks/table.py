@@ -37,8 +37,8 @@ def render(records: Sequence[Record]) -> str:
     ):
         own = [record for record in records if record["benchmark"].endswith(name)]
         if own:
-            parts.append(draw(own))
-    parts.append(_machines(records))
+            parts += [draw(own), _tell_circumstances(own)]
+    parts.append(_tell_versions(records))
     return "\n\n".join(parts)
 
 
@@ -178,20 +178,23 @@ def _layer_fits(records: list[Record]) -> str:
     return tabulate(head, rows)
 
 
-def _machines(records: Sequence[Record]) -> str:
-    """What the times were taken on."""
+def _tell_circumstances(records: Sequence[Record]) -> str:
+    """What the times of a table were taken on, and when."""
     machines = [r["machine"] for r in records]
     labels = [f"{m['cpu']}, {m['cores']} cores, {m['system']}, Python {m['python']}" for m in machines]
-    versions = {name: number for r in records for name, number in r["versions"].items()}
     loads = [r["load"][0] for r in records]
     told = {
         "Machine": "; ".join(dict.fromkeys(labels)),
-        "Load while measuring": f"{min(loads):.1f} to {max(loads):.1f}",
+        "Load": f"{min(loads):.1f} to {max(loads):.1f}",
         "Date": ", ".join(sorted({r["date"] for r in records})),
         "Seed": ", ".join(sorted({str(r["seed"]) for r in records})),
-        "Versions": ", ".join(f"{name} {number}" for name, number in sorted(versions.items())),
     }
     return " ".join(f"{name}: {value}." for name, value in told.items())
+
+
+def _tell_versions(records: Sequence[Record]) -> str:
+    versions = {name: number for r in records for name, number in r["versions"].items()}
+    return f"Versions: {', '.join(f'{name} {number}' for name, number in sorted(versions.items()))}."
 
 
 def main() -> None:
