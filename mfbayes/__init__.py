@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from mfbayes.fitting import save_fit as save_fit
     from mfbayes.laws.comparison import compare_laws as compare_laws
     from mfbayes.laws.monotonicity import judge_monotonicity as judge_monotonicity
+    from mfbayes.laws.parameters import law_parameters as law_parameters
     from mfbayes.laws.plane import map_plane as map_plane
     from mfbayes.outcomes import fit_three_outcomes as fit_three_outcomes
     from mfbayes.pooled.pooling import pool as pool
@@ -57,6 +58,7 @@ _HOMES = {
     "fit_three_outcomes": ("mfbayes.outcomes", "fit_three_outcomes"),
     "judge_equivalence": ("mfbayes.estimates.comparisons", "judge_equivalence"),
     "judge_monotonicity": ("mfbayes.laws.monotonicity", "judge_monotonicity"),
+    "law_parameters": ("mfbayes.laws.parameters", "law_parameters"),
     "load_fit": ("mfbayes.fitting", "load_fit"),
     "map_plane": ("mfbayes.laws.plane", "map_plane"),
     "predict": ("mfbayes.estimates.predictions", "predict"),
@@ -82,6 +84,7 @@ __all__ = [
     "fit_three_outcomes",
     "judge_equivalence",
     "judge_monotonicity",
+    "law_parameters",
     "load_fit",
     "map_plane",
     "measure_power",

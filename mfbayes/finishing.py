@@ -23,6 +23,7 @@ from mfbayes.laws import catalogue as laws
 from mfbayes.laws.comparison import compare_laws
 from mfbayes.laws.curves import law_curves
 from mfbayes.laws.monotonicity import judge_monotonicity
+from mfbayes.laws.parameters import law_parameters
 from mfbayes.laws.plane import map_plane
 from mfbayes.outcomes import NO_SIGN, NOT_IGNORABLE, UNCLEAR, fit_three_outcomes, has_enough_others
 from mfbayes.priors import Priors
@@ -97,6 +98,11 @@ def add_checks(
     of_law: dict[str, Any] = {"seed": seed, "index": index, "priors": priors}
     if design.n_trials <= laws.MAX_TRIALS and design.n_subjects <= laws.MAX_SUBJECTS and len(design.groups) > 1:
         attempt("Which law is best", lambda: compare_laws(chosen, **of_law), "laws")
+        attempt(
+            "Parameters of the laws",
+            lambda: law_parameters(chosen, ci_prob=ci_prob, index=index, priors=priors),
+            "law_parameters",
+        )
         attempt("Curves of other laws", lambda: law_curves(chosen, ci_prob=ci_prob, **of_law), "law_curves")
         attempt("Whether P(text) falls all along", lambda: judge_monotonicity(chosen, **of_law), "monotone")
         attempt("P(text) over both uncertainties", lambda: map_plane(chosen, ci_prob=ci_prob, **of_law), "plane")

@@ -45,6 +45,13 @@ LEAST_CONFIDENCE_TEXT: Final = "least_confidence_text"
 LEAST_CONFIDENCE_IMAGE: Final = "least_confidence_image"
 NLL_TEXT: Final = "nll_text"
 NLL_IMAGE: Final = "nll_image"
+UNIMODAL_PROBABILITIES: Final = (
+    "p_text_text_only",
+    "p_text_image_only",
+    "p_image_text_only",
+    "p_image_image_only",
+)
+"""Probability of the designed text (image) answer given the text (image) alone."""
 
 NUTS: Final = "nuts"
 FAST: Final = "fast"

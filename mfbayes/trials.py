@@ -29,7 +29,9 @@ _EXPECTED = {
     names.NLL: ("a negative log-likelihood in nats, a finite number >= 0", np.inf),
 }
 _INDEX_COLUMNS = frozenset(column for columns in COLUMNS.values() for column in columns)
-_AS_TEXT = _INDEX_COLUMNS | {*REQUIRED, *IDS, *_OPTIONAL}
+_AS_TEXT = _INDEX_COLUMNS | {*REQUIRED, *IDS, *_OPTIONAL, *names.UNIMODAL_PROBABILITIES}
+# Probabilities of several spellings are summed in single precision.
+_MOST_PROBABILITY = 1 + 1e-5
 
 
 def read_trials(path: str | Path) -> pd.DataFrame:
@@ -40,8 +42,9 @@ def read_trials(path: str | Path) -> pd.DataFrame:
     path : str or Path
         Columns `model, group, H_text, H_image, choice` (the entropies may be absent where another index of
         uncertainty is there); optionally `task, condition, family, kind,
-        item, d_text, d_image, text_correct, image_correct, logit_noise` and the columns of other
-        indices of uncertainty (`mfbayes.indices`); any others are kept as they are.
+        item, d_text, d_image, text_correct, image_correct, logit_noise`, the columns of other
+        indices of uncertainty (`mfbayes.indices`) and `mfbayes.names.UNIMODAL_PROBABILITIES`; any others are kept
+        as they are.
 
     Returns
     -------
@@ -139,7 +142,7 @@ def check_table(trials: object) -> None:
 
 
 def _check_indices(trials: pd.DataFrame, place: Place) -> None:
-    """Check what is there of the other indices; models may lack one that is not asked for."""
+    """Check what is there of other indices and of answers' probabilities; models may lack what is not asked for."""
     for index, (expected, upper) in _EXPECTED.items():
         for column in COLUMNS[index]:
             if column in trials:
@@ -147,6 +150,10 @@ def _check_indices(trials: pd.DataFrame, place: Place) -> None:
     if names.LOGIT_NOISE in trials:
         expected = "an error of logits in nats, a finite number >= 0"
         trials[names.LOGIT_NOISE] = read_numbers(trials[names.LOGIT_NOISE], place, expected=expected, may_miss=True)
+    for column in names.UNIMODAL_PROBABILITIES:
+        if column in trials:
+            values, expected = trials[column], "a probability, a number from 0 to 1"
+            trials[column] = read_numbers(values, place, expected=expected, upper=_MOST_PROBABILITY, may_miss=True)
 
 
 def _check_repeats(trials: pd.DataFrame, place: Place) -> None:

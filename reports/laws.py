@@ -13,7 +13,7 @@ from mfbayes.reports.figures import MIDDLING, Drawing, Figure, Panel, Table
 from mfbayes.reports.lookup import Numbers, read_words
 from mfbayes.reports.marks import draw_estimate
 from mfbayes.reports.measures import Measure, measure_of
-from mfbayes.reports.numerals import count, decimal, listing, numeral, probability
+from mfbayes.reports.numerals import DASH, count, decimal, interval, listing, numeral, probability
 from mfbayes.reports.svg import Canvas, Scale
 
 LAW = "dH"
@@ -58,20 +58,24 @@ def compare_laws(evidence: Evidence) -> Figure | None:
     if bad:
         caption += f" Importance weights are unreliable (Pareto k) in some groups for {listing(bad)}."
     monotone = evidence.table("monotone")
-    data = (_data(laws), *((_monotone_data(evidence, monotone),) if monotone is not None else ()))
+    parameters = evidence.table("law_parameters")
+    data = [_data(laws)]
+    if monotone is not None:
+        data.append(_monotone_data(evidence, monotone))
+    if parameters is not None:
+        data += _parameter_data(evidence, parameters)
     intro = _word_monotone(evidence, monotone) if monotone is not None else ""
     title = _title(laws, str(table.attrs.get("dH_suffices", "")))
     if any(subject.defies_the_law for subject in evidence.subjects):
         title += "; each is free to rise in dH here, as the law is not"
-    return Figure("laws", title, alt, (Panel(drawings),), data, intro=intro, caption=caption, grid="mid")
+    return Figure("laws", title, alt, (Panel(drawings),), tuple(data), intro=intro, caption=caption, grid="mid")
 
 
 def _read(table: xr.Dataset, measure: Measure) -> list[Law]:
-    """Laws by the names that fit the index: "two entropies" are two uncertainties of another."""
     numbers = Numbers(table, "law")
     return [
         Law(
-            name.replace(measure_of(ENTROPY).plural, measure.plural),
+            _name(name, measure),
             numbers("elpd", name),
             numbers("elpd_se", name),
             abs(numbers("elpd_difference", name)),
@@ -83,6 +87,11 @@ def _read(table: xr.Dataset, measure: Measure) -> list[Law]:
         for name in numbers.labels["law"]
         if np.isfinite(numbers("elpd_difference", name))
     ]
+
+
+def _name(law: str, measure: Measure) -> str:
+    """A law by the name that fits the index: "two entropies" are two uncertainties of another."""
+    return law.replace(measure_of(ENTROPY).plural, measure.plural)
 
 
 def _title(laws: list[Law], suffices: str) -> str:
@@ -186,3 +195,25 @@ def _monotone_data(evidence: Evidence, table: xr.Dataset) -> Table:
     ]
     head = ["Model", "P(falls all along)", "Before the data", "Bayes factor", "Verdict"]
     return Table.of("Whether P(text) falls with dH all along", head, rows)
+
+
+def _parameter_data(evidence: Evidence, table: xr.Dataset) -> list[Table]:
+    """A table for each law with the parameters that any model has; none for a law without."""
+    numbers = Numbers(table, "subject", "law", "parameter")
+    tables = []
+    for law in numbers.labels["law"]:
+        own = [
+            name
+            for name in numbers.labels["parameter"]
+            if any(np.isfinite(numbers("median", s.key, law, name)) for s in evidence.subjects)
+        ]
+        if own:
+            rows = [[s.key, *(_say(numbers, s.key, law, name) for name in own)] for s in evidence.subjects]
+            caption = f"Parameters of the law “{_name(law, evidence.measure)}”, with {evidence.level} intervals"
+            tables.append(Table.of(caption, ["Model", *own], rows))
+    return tables
+
+
+def _say(numbers: Numbers, *labels: str) -> str:
+    median, lower, upper = (numbers(name, *labels) for name in ("median", "lower", "upper"))
+    return f"{decimal(median)} {interval(lower, upper)}" if np.isfinite(median) else DASH

@@ -40,8 +40,6 @@ LAWS = (INTERCEPT_ONLY, DH, LOG_RATIO, TWO_ENTROPIES, MONOTONE_SPLINE, FREE_SPLI
 
 MAX_TRIALS = 200_000
 MAX_SUBJECTS = 40
-ARBITER_COLUMNS = ("p_text_text_only", "p_text_image_only", "p_image_text_only", "p_image_image_only")
-"""Probability of the designed text (image) answer given the text (image) alone, as collections store them."""
 
 # Of log(H_text / H_image) where one of them is zero, beyond any ratio that double precision entropies have.
 _LARGEST_LOG_RATIO = 100.0
@@ -103,7 +101,7 @@ def build_law(label: str, trials: pd.DataFrame, design: Design, *, index: str = 
     subject, dH = design.trial_subject, design.uncertainty
     H_text, H_image = (trials[column].to_numpy(np.float64)[design.row] for column in COLUMNS[index])
     if label == IDEAL_ARBITER:
-        p = trials[list(ARBITER_COLUMNS)].to_numpy(np.float64)[design.row].T
+        p = trials[list(names.UNIMODAL_PROBABILITIES)].to_numpy(np.float64)[design.row].T
         return ArbiterLaw(text_answer=p[:2], image_answer=p[2:], trial_subject=subject)
     if label == SURFACE:
         plane = span_plane(H_text, H_image)
@@ -111,14 +109,21 @@ def build_law(label: str, trials: pd.DataFrame, design: Design, *, index: str = 
         return _linear(label, design, stack([plane.features(H_text, H_image)]), np.diag(sds**-2))
     if label in (FREE_SPLINE, MONOTONE_SPLINE):
         return spline_law(design, falling=label == MONOTONE_SPLINE)
-    columns: Mapping[str, list[Floats]] = {
-        INTERCEPT_ONLY: [np.empty((0, dH.size))],
-        DH: [standardise(dH)],
-        LOG_RATIO: [standardise(_log_ratio(H_text, H_image))],
-        TWO_ENTROPIES: [standardise(H_text), standardise(H_image)],
-    }
-    features = stack(columns[label])
+    columns = [standardise(values) for values in raw_columns(label, trials, design, index=index)]
+    features = stack(columns or [np.empty((0, dH.size))])
     return _linear(label, design, features, np.eye(len(features)) / PRIOR_SD**2)
+
+
+def raw_columns(label: str, trials: pd.DataFrame, design: Design, *, index: str = names.ENTROPY) -> list[Floats]:
+    """What a law with a level and slopes is linear in, before it is standardised; each of shape (n_trials,)."""
+    H_text, H_image = (trials[column].to_numpy(np.float64)[design.row] for column in COLUMNS[index])
+    columns: Mapping[str, list[Floats]] = {
+        INTERCEPT_ONLY: [],
+        DH: [design.uncertainty],
+        LOG_RATIO: [_log_ratio(H_text, H_image)],
+        TWO_ENTROPIES: [H_text, H_image],
+    }
+    return columns[label]
 
 
 def spline_law(design: Design, *, falling: bool) -> LinearLaw:
@@ -144,7 +149,9 @@ def level_law(design: Design) -> LinearLaw:
 
 def list_laws(trials: pd.DataFrame) -> tuple[str, ...]:
     """Labels of the laws that can be fitted to these trials: the arbiter needs the answers' probabilities."""
-    has_probabilities = all(column in trials and trials[column].notna().all() for column in ARBITER_COLUMNS)
+    has_probabilities = all(
+        column in trials and trials[column].notna().all() for column in names.UNIMODAL_PROBABILITIES
+    )
     return LAWS if has_probabilities else LAWS[:-1]
 
 

@@ -11,7 +11,6 @@ from scipy.special import logsumexp
 
 from mfbayes.errors import InputError
 from mfbayes.laws.catalogue import (
-    ARBITER_COLUMNS,
     DH,
     FREE_SPLINE,
     IDEAL_ARBITER,
@@ -30,6 +29,7 @@ from mfbayes.laws.laplace import LawFit, fit_law
 from mfbayes.laws.law import Law
 from mfbayes.laws.leaving_out import leave_groups_out, tell
 from mfbayes.marginal.quadratic import expand
+from mfbayes.names import UNIMODAL_PROBABILITIES
 from mfbayes.uncertainty import relative_uncertainty
 
 type Floats = np.ndarray
@@ -66,7 +66,7 @@ def two_effects(trials: pd.DataFrame) -> Floats:
 
 
 def arbiter(trials: pd.DataFrame) -> Floats:
-    p = trials[list(ARBITER_COLUMNS)].to_numpy().T
+    p = trials[list(UNIMODAL_PROBABILITIES)].to_numpy().T
     log_odds: Floats = 1.5 * (np.log(0.4 * p[1] + 0.6 * p[0]) - np.log(0.4 * p[3] + 0.6 * p[2]))
     return log_odds
 
@@ -91,7 +91,7 @@ def test_where_dH_is_the_law_no_other_beats_it(straight: pd.DataFrame) -> None:
 
 
 def test_two_effects_are_told_from_dH() -> None:
-    compared = compare_laws(simulate_law(two_effects, seed=2).drop(columns=list(ARBITER_COLUMNS)), seed=1)
+    compared = compare_laws(simulate_law(two_effects, seed=2).drop(columns=list(UNIMODAL_PROBABILITIES)), seed=1)
     assert IDEAL_ARBITER not in compared["law"]
     assert compared.attrs["best"] == TWO_ENTROPIES
     assert compared.attrs["dH_suffices"] == "no"

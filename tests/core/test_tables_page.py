@@ -18,7 +18,7 @@ from mfbayes.estimates.conditions import MEAN_OF_MODELS
 from mfbayes.estimates.halves import HALVES
 from mfbayes.estimates.letters import add_letters
 from mfbayes.estimates.tables import write_tables
-from mfbayes.laws import catalogue, monotonicity
+from mfbayes.laws import catalogue, monotonicity, parameters
 from mfbayes.simulated_traces import simulate_traces
 from mfbayes.simulation import Scenario, simulate_trials
 from mfbayes.switching import additions, comparison, fit, replication, structure
@@ -36,6 +36,10 @@ WORDS: Mapping[str, Mapping[str, Sequence[str]]] = {
     "estimates/letters.csv": {"modality": tuple(letters.INPUTS)},
     "estimates/condition_shifts.csv": {"model": (MEAN_OF_MODELS,)},
     "estimates/laws.csv": {"law": catalogue.LAWS, "dH_suffices": ("yes", "no", "unclear")},
+    "estimates/law_parameters.csv": {
+        "law": tuple(parameters.PARAMETERS),
+        "parameter": tuple(name for own in parameters.PARAMETERS.values() for name in own),
+    },
     "estimates/outcomes.csv": {"ignorable": (outcomes.NOT_IGNORABLE, outcomes.NO_SIGN, outcomes.UNCLEAR)},
     "estimates/monotone.csv": {"verdict": (monotonicity.FALLS, monotonicity.UNCLEAR, monotonicity.NOT_MONOTONE)},
     "estimates/halves.csv": {"half": HALVES, "status": STATUSES},

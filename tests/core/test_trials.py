@@ -102,6 +102,16 @@ def test_columns_that_are_missing_or_misspelt(tmp_path: Path, header: str, parts
         assert part in str(caught.value)
 
 
+def test_probabilities_of_answers_are_probabilities_or_missing(tmp_path: Path) -> None:
+    header = f"{HEADER},p_text_text_only"
+    found = read(tmp_path, "m,g,1,2,text,0.25", "m,g,1,2,text,", header=header)["p_text_text_only"]
+    assert found[0] == 0.25
+    assert np.isnan(found[1])
+    for value in ("1.5", "-0.1", "high"):
+        with pytest.raises(InputError, match=f"Line 2.*'p_text_text_only'.*{value}"):
+            read(tmp_path, f"m,g,1,2,text,{value}", header=header)
+
+
 def test_files_that_are_no_tables(tmp_path: Path) -> None:
     good = tmp_path / "good.parquet"
     pd.DataFrame({"model": ["m"] * 500, "x": np.arange(500)}).to_parquet(good)

@@ -369,6 +369,7 @@ def _study(
             {"law": list(LAWS)},
             {"dH_suffices": "no"},
         ),
+        "law_parameters": _parameters(keys),
         "monotone": xr.Dataset(
             {
                 "p_monotone": (own, np.full(n, 0.97)), "prior_p_monotone": (own, np.full(n, 0.31)),
@@ -416,6 +417,22 @@ def _study(
     }  # fmt: skip
     shifts = _shifts(cases, draws)
     return nodes | ({"condition_shifts": shifts} if shifts else {})
+
+
+def _parameters(keys: list[str]) -> xr.Dataset:
+    """Slopes of two laws; the arbiter was not fitted."""
+    median = np.full((len(keys), 3, 3), np.nan)
+    median[:, 0, 0] = -3.0
+    median[:, 1, 1:] = -1.5, 1.2
+    dims = ("subject", "law", "parameter")
+    return xr.Dataset(
+        {name: (dims, median + off) for name, off in (("median", 0.0), ("lower", -0.25), ("upper", 0.25))},
+        {
+            "subject": keys,
+            "law": ["dH", "two entropies", "ideal arbiter"],
+            "parameter": ["slope", "text slope", "image slope"],
+        },
+    )
 
 
 def _shifts(cases: Sequence[Case], draws: np.ndarray) -> xr.Dataset:

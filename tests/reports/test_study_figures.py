@@ -23,6 +23,7 @@ HOSTILE = "</script><script>alert(1)</script>\"><img src=x onerror=alert(2)> '&a
 SECTIONS = {
     "decomposition": 'id="reasons"',
     "laws": 'id="laws"',
+    "law_parameters": "Parameters of the law",
     "plane": 'id="plane"',
     "halves": 'id="halves"',
     "sensitivity": 'id="sensitivity"',
@@ -120,6 +121,22 @@ def test_laws_say_whether_dH_is_enough(build_tree: Callable[..., xr.DataTree]) -
         "Whether dH is enough is unclear: “surface” predicts new groups better, by 31 (standard error 6)",
         "dH is enough: no other law predicts new groups better by much",
     ]
+
+
+def test_parameters_of_laws_stand_with_their_intervals(build_tree: Callable[..., xr.DataTree]) -> None:
+    tree = build_tree()
+    table = tree["estimates/law_parameters"].to_dataset()
+    untold = {"subject": "tiny-balanced", "law": "two entropies", "parameter": "text slope"}
+    for name in table.data_vars:
+        table[name].loc[untold] = math.nan
+    tree["estimates/law_parameters"] = xr.DataTree(table)
+    html = render(tree)
+    head, *rows = cells(html, "Parameters of the law “two entropies”")
+    assert head == ["Model", "text slope", "image slope"]
+    by_model = {row[0]: row[1:] for row in rows}
+    assert by_model["tiny-trust-text"] == ["−1.50 [−1.75, −1.25]", "1.20 [0.95, 1.45]"]
+    assert by_model["tiny-balanced"] == ["–", "1.20 [0.95, 1.45]"]
+    assert "Parameters of the law “ideal arbiter”" not in html
 
 
 def test_the_title_of_the_curves_says_which_law_bends(build_tree: Callable[..., xr.DataTree]) -> None:
@@ -226,7 +243,12 @@ def test_draws_that_were_not_weighed_well_are_told(
 
 def test_labels_are_inert(conditions: Callable[..., xr.DataTree]) -> None:
     tree = conditions(HOSTILE)
-    for node, dim in (("laws", "law"), ("sensitivity", "analysis")):
+    for node, dim in (
+        ("laws", "law"),
+        ("sensitivity", "analysis"),
+        ("law_parameters", "law"),
+        ("law_parameters", "parameter"),
+    ):
         table = tree[f"estimates/{node}"].to_dataset()
         labels = [HOSTILE, *table[dim].values[1:]]
         tree[f"estimates/{node}"] = xr.DataTree(table.assign_coords({dim: labels}))
