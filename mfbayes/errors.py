@@ -1,4 +1,9 @@
-"""Errors with an exit code: what a user can put right, and what a sampler could not."""
+"""Errors with an exit code: what a user can put right, what a sampler could not, and checks that failed."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 
 class MfbayesError(Exception):
@@ -24,3 +29,17 @@ class ConvergenceError(MfbayesError):
     """Estimates that cannot be trusted, because the sampler did not converge."""
 
     exit_code = 3
+
+
+class CheckError(MfbayesError):
+    """Checks of a fit that failed by a fault of theirs, which is the cause.
+
+    Attributes
+    ----------
+    fit : DataTree
+        The finished fit with everything but them.
+    """
+
+    def __init__(self, message: str, fit: "xr.DataTree") -> None:
+        super().__init__(message)
+        self.fit = fit

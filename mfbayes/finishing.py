@@ -81,19 +81,24 @@ def add_estimates(
 
 
 def add_checks(
-    tree: xr.DataTree, design: Design, trials: pd.DataFrame, selection: Selection, *, priors: Priors | None
+    tree: xr.DataTree,
+    design: Design,
+    trials: pd.DataFrame,
+    selection: Selection,
+    *,
+    priors: Priors | None,
+    faults: dict[str, Exception],
 ) -> list[str]:
-    """Add what holds the fit against other laws, halves of the data and other choices; notes where it cannot."""
+    """Add what holds the fit against other laws, halves of the data and other choices; notes where it cannot.
+
+    What fails otherwise goes into `faults`, by what it was to tell.
+    """
     ci_prob, seed = float(tree.attrs["ci_prob"]), int(tree.attrs["seed"])
     chosen, index = selection.trials, selection.index
-    notes = []
+    notes: list[str] = []
 
     def attempt(label: str, estimate: Callable[[], xr.Dataset | None], name: str) -> None:
-        # The fit stands without its checks: one that has no answer for these trials must not take it along.
-        try:
-            plant(tree, {name: estimate()})
-        except ConvergenceError as error:
-            notes.append(f"{label} could not be told: {error}")
+        plant(tree, {name: _attempt(label, estimate, notes=notes, faults=faults)})
 
     of_law: dict[str, Any] = {"seed": seed, "index": index, "priors": priors}
     if design.n_trials <= laws.MAX_TRIALS and design.n_subjects <= laws.MAX_SUBJECTS and len(design.groups) > 1:
@@ -130,26 +135,64 @@ def add_checks(
 
 
 def add_outcomes(
-    tree: xr.DataTree, trials: pd.DataFrame, *, wanted: bool, zone: float, priors: Priors | None, progress: bool
+    tree: xr.DataTree,
+    selection: Selection,
+    *,
+    wanted: bool,
+    zone: float,
+    priors: Priors | None,
+    progress: bool,
+    faults: dict[str, Exception],
 ) -> list[str]:
-    """Add what answers of neither side do to the balance points, if that is wanted; notes on what was not."""
+    """Add what answers of neither side do to the balance points, if that is wanted; notes on what was not.
+
+    A fit of them that fails otherwise goes into `faults`.
+    """
+    trials = selection.trials
     if not has_enough_others(trials):
         return ["Too few choices are neither answer, so three outcomes were not fitted."] * wanted
     if not wanted:
         return ["Whether leaving those out moves a balance point was not asked: --outcomes (outcomes=True) tells."]
-    try:
-        found = fit_three_outcomes(
+    notes: list[str] = []
+    found = _attempt(
+        "What leaving answers of neither side out does",
+        lambda: fit_three_outcomes(
             trials,
+            index=selection.index,
             priors=priors,
             seed=int(tree.attrs["seed"]),
             ci_prob=float(tree.attrs["ci_prob"]),
             zone=zone,
             progress=progress,
-        )
-    except InputError as error:
-        return [f"Three outcomes were not fitted: {error}"]
+        ),
+        notes=notes,
+        faults=faults,
+    )
+    if found is None:
+        return notes
     plant(tree, {"outcomes": found.drop_dims("level"), "outcome_correlations": found.drop_dims(names.SUBJECT)})
     return [f"As a third outcome beside text and image, {_OTHERS[str(found.attrs['ignorable'])]}."]
+
+
+def tell_faults(faults: Mapping[str, Exception]) -> list[str]:
+    """Say which checks failed, and of what."""
+    return [f"{label} could not be told ({type(error).__name__}: {error})." for label, error in faults.items()]
+
+
+def _attempt(
+    label: str, estimate: Callable[[], xr.Dataset | None], *, notes: list[str], faults: dict[str, Exception]
+) -> xr.Dataset | None:
+    """What a check gives; where it has no answer for these trials a note, where it fails otherwise a fault.
+
+    The fit stands without its checks: none may take it along.
+    """
+    try:
+        return estimate()
+    except (InputError, ConvergenceError) as error:
+        notes.append(f"{label} could not be told: {error}")
+    except Exception as error:
+        faults[label] = error
+    return None
 
 
 def plant(tree: xr.DataTree, estimates: Mapping[str, xr.Dataset | None]) -> None:

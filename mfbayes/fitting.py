@@ -13,14 +13,15 @@ from mfbayes import names
 from mfbayes._version import __version__
 from mfbayes.convergence import Sample
 from mfbayes.design import Design, lay_out
-from mfbayes.errors import InputError
+from mfbayes.errors import CheckError, InputError
 from mfbayes.estimates.comparisons import ZONE, check_zone
 from mfbayes.estimates.draws import PARTS, labelled_posterior
-from mfbayes.finishing import add_checks, add_estimates, add_outcomes, plant
+from mfbayes.finishing import add_checks, add_estimates, add_outcomes, plant, tell_faults
+from mfbayes.indices import COLUMNS
 from mfbayes.marginal import fast
 from mfbayes.marginal.effects import EFFECTS, recover_effects
 from mfbayes.priors import Priors
-from mfbayes.selection import select_trials
+from mfbayes.selection import Selection, select_trials
 from mfbayes.storage import write_bytes
 from mfbayes.trials import check_trials
 
@@ -99,6 +100,8 @@ def fit(
     ------
     InputError
         Where trials or options cannot be used.
+    CheckError
+        Where a check failed by a fault of its own; its attribute `fit` is the finished fit without that check.
     """
     if not 0 < ci_prob < 1:
         raise InputError(f"Expected ci_prob between 0 and 1, got {ci_prob}.")
@@ -110,7 +113,7 @@ def fit(
     if baseline is not None and baseline not in design.subject_condition:
         present = ", ".join(sorted(set(design.subject_condition))) or "none"
         raise InputError(f"Expected a baseline among the conditions of the trials ({present}), got {baseline!r}.")
-    notes = [*selection.notes, *_check_design(design, selection.trials)]
+    notes = [*selection.notes, *_check_design(design, selection)]
     drawn = _draw(design, method=method, lapse=lapse, priors=priors, seed=seed, progress=progress)
     # The effects themselves would be most of the file.
     posterior = _label(drawn.posterior.drop_dims([names.GROUP, "branch"], errors="ignore"), design)
@@ -128,8 +131,9 @@ def fit(
     }
     add_estimates(tree, checked, selection, zone=zone, baseline=baseline)
     plant(tree, {"group_effects": recover_effects(design, drawn.posterior)})
+    faults: dict[str, Exception] = {}
     if checks and drawn.passed:
-        notes.extend(add_checks(tree, design, checked, selection, priors=priors))
+        notes.extend(add_checks(tree, design, checked, selection, priors=priors, faults=faults))
     if lapse:
         from mfbayes.lapses import describe_lapses
 
@@ -139,8 +143,15 @@ def fit(
             "those of the other answers; other laws, halves and other choices are compared without lapses."
         )
     if drawn.passed:
-        notes.extend(add_outcomes(tree, selection.trials, wanted=outcomes, zone=zone, priors=priors, progress=progress))
-    tree.attrs["notes"] = json.dumps(notes, ensure_ascii=False)
+        notes.extend(
+            add_outcomes(tree, selection, wanted=outcomes, zone=zone, priors=priors, progress=progress, faults=faults)
+        )
+    told = tell_faults(faults)
+    tree.attrs["notes"] = json.dumps([*notes, *told], ensure_ascii=False)
+    if told:
+        raise CheckError(
+            f"The fit is finished, but a check of it failed, which is a fault of mfbayes. {' '.join(told)}", tree
+        ) from ExceptionGroup("checks of a fit", list(faults.values()))
     return tree
 
 
@@ -163,14 +174,15 @@ def choose_method(method: str | None, *, lapse: bool) -> str:
     return method
 
 
-def _check_design(design: Design, trials: pd.DataFrame) -> list[str]:
+def _check_design(design: Design, selection: Selection) -> list[str]:
     """Refuse what cannot be fitted, and say what the data cannot tell."""
+    trials = selection.trials
     if not design.n_trials:
         raise InputError("Every choice is 'other', so no trial follows the text or the image. Check the answers.")
     if np.ptp(design.uncertainty) == 0:
         raise InputError(
             f"dH is {design.uncertainty[0]:g} in every trial, so nothing can be told of how choices depend on it. "
-            f"Check {names.H_TEXT} and {names.H_IMAGE}."
+            f"Check {' and '.join(COLUMNS[selection.index])}."
         )
     notes = []
     n_other = int((trials[names.CHOICE] == names.OTHER).sum())

@@ -50,8 +50,8 @@ PLURALS = {
 }
 """What messages call the two values of an index."""
 
-# Certainty in single precision: a table whose entropies were summed in it has no digits below.
 VANISHING = float(np.finfo(np.float32).eps)
+"""Certainty in single precision: probabilities next to 1 lie half of this apart, so nothing below it has a digit."""
 
 
 def least_confidence(logits: ArrayLike) -> Floats:
@@ -177,12 +177,14 @@ def flag_near_ties(trials: pd.DataFrame, *, index: str = names.ENTROPY) -> pd.Se
     so none lies further below their mean than H. The log ratio of the two sides is then off by 4e at
     most. Read as a standard deviation of independent errors, e gives it one of 2e at most, and 4e
     is two of them. So a trial is a near tie where \|log(U_text / U_image)\| <= 4e, or where both
-    indices are below the resolution of single precision (1.2e-7), in which many tables are computed.
+    indices are below the resolution of single precision (1.2e-7), in which many tables are computed: there
+    one unit in the last place of a probability takes dH from one end of its range to the other. Where e is
+    not known, only the latter is told.
 
     Parameters
     ----------
     trials : DataFrame
-        Checked trials with `logit_noise`, in nats.
+        Checked trials, with `logit_noise` (nats) where that is known.
     index : {"entropy", "margin", "max-probability", "nll"}
         Index of uncertainty.
 
@@ -194,7 +196,7 @@ def flag_near_ties(trials: pd.DataFrame, *, index: str = names.ENTROPY) -> pd.Se
     Raises
     ------
     InputError
-        Where `logit_noise` or the index is absent.
+        Where the index is unknown or absent.
 
     Examples
     --------
@@ -203,10 +205,10 @@ def flag_near_ties(trials: pd.DataFrame, *, index: str = names.ENTROPY) -> pd.Se
     [True, False, True]
     """
     check_index(trials, index)
-    if names.LOGIT_NOISE not in trials:
-        raise InputError("Expected the column 'logit_noise' (error of the logits, in nats) in the trials. Add it.")
     text, image = (trials[column].to_numpy(np.float64) for column in COLUMNS[index])
-    reach = np.exp(-4 * trials[names.LOGIT_NOISE].to_numpy(np.float64))
+    noise = trials[names.LOGIT_NOISE].to_numpy(np.float64) if names.LOGIT_NOISE in trials else np.nan
+    # Noise that is not known compares as no tie.
+    reach = np.exp(-4 * noise)
     smaller, larger = np.minimum(text, image), np.maximum(text, image)
     return pd.Series((smaller >= reach * larger) | (larger < VANISHING), index=trials.index, name=names.NEAR_TIE)
 

@@ -21,6 +21,7 @@ from mfbayes import names
 from mfbayes.coordinates import informed_normal, signed_scale
 from mfbayes.design import lay_out
 from mfbayes.following import add_subjects, coordinates
+from mfbayes.indices import COLUMNS
 from mfbayes.marginal.pair_operator import PairedData, evaluate_pairs, integrated_pairs
 from mfbayes.pilot import estimate_pilot
 from mfbayes.priors import Priors, check_scales
@@ -62,7 +63,11 @@ class OutcomePriors:
 
 
 def three_outcome_model(
-    trials: pd.DataFrame, *, priors: Priors | None = None, outcome_priors: OutcomePriors | None = None
+    trials: pd.DataFrame,
+    *,
+    index: str = names.ENTROPY,
+    priors: Priors | None = None,
+    outcome_priors: OutcomePriors | None = None,
 ) -> pm.Model:
     """Build the model of text, image and other with the effects of groups integrated out.
 
@@ -70,6 +75,8 @@ def three_outcome_model(
     ----------
     trials : DataFrame
         Trials of a `mfbayes.selection.Selection`, some of them `other` and some not.
+    index : {"entropy", "margin", "max-probability", "nll"}
+        Index of uncertainty that their dH is made of.
     priors : Priors, optional
         Scales of the priors of the following model.
     outcome_priors : OutcomePriors, optional
@@ -84,7 +91,7 @@ def three_outcome_model(
     """
     following = lay_out(trials)
     scales, own = priors or Priors(), outcome_priors or OutcomePriors()
-    data = pair_up(trials)
+    data = pair_up(trials, index=index)
     every = data.design
     pilot, precision = _estimate_other(data)
     rough = estimate_pilot(following)
@@ -109,18 +116,23 @@ def three_outcome_model(
     return model
 
 
-def pair_up(trials: pd.DataFrame) -> PairedData:
+def pair_up(trials: pd.DataFrame, *, index: str = names.ENTROPY) -> PairedData:
     """Outcomes and features of all trials: 1 and -dH for text against image; 1 and `FEATURES` for `other`.
+
+    The total uncertainty is the sum of both sides' by the index that dH is made of, less its mean over all trials
+    and divided by their standard deviation, so that its prior is the same whatever the index's unit.
 
     Parameters
     ----------
     trials : DataFrame
         Trials of a `mfbayes.selection.Selection`.
+    index : {"entropy", "margin", "max-probability", "nll"}
+        Index of uncertainty that their dH is made of.
     """
     # As if each had followed a side: trials and groups of `other` are laid out too.
     every = lay_out(trials.assign(**{names.CHOICE: names.TEXT}))
     outcome: Floats = trials[names.CHOICE].map(_CODES).to_numpy(np.float64)[every.row].astype(np.float64)
-    total = (trials[names.H_TEXT] + trials[names.H_IMAGE]).to_numpy(np.float64)[every.row]
+    total = trials[list(COLUMNS[index])].to_numpy(np.float64).sum(axis=1)[every.row]
     spread = total.std()
     standardised = (total - total.mean()) / (spread if spread > 0 else 1.0)
     one, dH = np.ones_like(total), every.uncertainty

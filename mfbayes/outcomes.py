@@ -6,8 +6,9 @@ With :math:`\eta_i` the linear predictor of the following model,
     P(text \mid not\ other) = \operatorname{sigmoid}(\eta_i), \quad
     \operatorname{logit} P(other) = a_s + c_s^\top x_i + h_g + h_{gm}
 
-where x is (dH, dH^2, standardised H_text + H_image), a_s and each c_s are normal over subjects, and the
-effects of groups are normal in pairs: (u_g, h_g) with correlation rho_g, (v_gm, h_gm) with rho_gm; they are
+where x is (dH, dH^2, standardised U_text + U_image), with U the index of uncertainty that dH is made of (see
+`mfbayes.indices`; by default the entropy), a_s and each c_s are normal over subjects, and the effects of
+groups are normal in pairs: (u_g, h_g) with correlation rho_g, (v_gm, h_gm) with rho_gm; they are
 integrated out by Laplace's method. Given the covariates, `other` is ignorable exactly where the
 correlations are 0: then the likelihood falls into two parts that share nothing. Otherwise groups that lean
 to one side are left out more often. The trials tell of correlations between groups only; if `other` hangs
@@ -33,6 +34,7 @@ from mfbayes.design import lay_out
 from mfbayes.errors import InputError
 from mfbayes.estimates.comparisons import ZONE, check_zone
 from mfbayes.estimates.draws import thin
+from mfbayes.indices import check_index
 from mfbayes.marginal.fast import approximate
 from mfbayes.priors import Priors
 from mfbayes.selection import check_selected
@@ -56,6 +58,7 @@ _LEVELS = ("group", "group_model")
 def fit_three_outcomes(
     trials: pd.DataFrame,
     *,
+    index: str = names.ENTROPY,
     priors: Priors | None = None,
     outcome_priors: "OutcomePriors | None" = None,
     seed: int = 0,
@@ -69,6 +72,8 @@ def fit_three_outcomes(
     ----------
     trials : DataFrame
         Trials of a `mfbayes.selection.Selection`.
+    index : {"entropy", "margin", "max-probability", "nll"}
+        Index of uncertainty that their dH is made of, and the total uncertainty with it.
     priors, outcome_priors : optional
         Priors of the two parts.
     seed : int
@@ -87,13 +92,14 @@ def fit_three_outcomes(
         tier), `shift` (first minus second), `p_other`, and the bounds `balance_point_if_text` and
         `balance_point_if_image`, as if every `other` were one of them; `n_trials`, `n_other`. Over `level`
         ("group", "group_model"): `correlation` with bounds, `p_positive`. Attributes: `ignorable`, the `rule`
-        it follows, `status`, `ci_prob`, `seed`.
+        it follows, `status`, `ci_prob`, `seed`, `index`.
 
     Raises
     ------
     InputError
-        Where it is no table of selected trials, with fewer than 20 answers of neither side or in fewer than 5
-        groups, with no other answer, or where `ci_prob` is not between 0 and 1 or `zone` not between 0 and 2.
+        Where it is no table of selected trials or they lack the index, with fewer than 20 answers of neither
+        side or in fewer than 5 groups, with no other answer, or where `ci_prob` is not between 0 and 1 or `zone`
+        not between 0 and 2.
 
     Notes
     -----
@@ -107,6 +113,7 @@ def fit_three_outcomes(
         raise InputError(f"Expected ci_prob between 0 and 1, got {ci_prob}.")
     check_zone(zone)
     check_selected(trials)
+    check_index(trials, index)
     _check(trials)
     from mfbayes.outcome_model import pair_up, share_of_other, three_outcome_model
     from mfbayes.sampling import MARGINAL_ATTEMPTS, sample
@@ -117,7 +124,7 @@ def fit_three_outcomes(
         "if_image": _rewrite(trials, names.IMAGE),
     }
     others = {name: approximate(lay_out(table), priors=priors, seed=seed) for name, table in rewritten.items()}
-    model = three_outcome_model(trials, priors=priors, outcome_priors=outcome_priors)
+    model = three_outcome_model(trials, index=index, priors=priors, outcome_priors=outcome_priors)
     levels = [level for level in _LEVELS if f"correlation_{level}" in model.named_vars]
     correlations = [f"correlation_{level}" for level in levels]
     gate = ["balance_point", "slope", "other_effect", *correlations]
@@ -126,9 +133,9 @@ def fit_three_outcomes(
     )
     few = thin(drawn.posterior, _SHARE_DRAWS).stack(sample=("chain", "draw"))
     effects = few["other_effect"].transpose("sample", "feature", names.SUBJECT).to_numpy()
-    share = share_of_other(pair_up(trials), effects, few["other_spread"].to_numpy())
+    share = share_of_other(pair_up(trials, index=index), effects, few["other_spread"].to_numpy())
     found = _describe(drawn, others, trials, share, levels=levels, ci_prob=ci_prob, zone=zone)
-    return found.assign_attrs(seed=seed)
+    return found.assign_attrs(seed=seed, index=index)
 
 
 def has_enough_others(trials: pd.DataFrame) -> bool:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from mfbayes import names
 from mfbayes.errors import InputError
-from mfbayes.indices import PLURALS, check_index, flag_near_ties, relative_index
+from mfbayes.indices import COLUMNS, PLURALS, VANISHING, check_index, flag_near_ties, relative_index
 from mfbayes.trials import CORRECT, check_table
 from mfbayes.values import count, list_choices
 
@@ -22,7 +22,7 @@ class Selection:
     """Trials that an analysis uses, and in `notes` what was left out and why.
 
     `trials` has conflict rows only, with `dH` (relative uncertainty by `index`, in [-2, 2]), `subject`
-    (see `label_subjects`) and, where the logits' noise is known, `near_tie`. Rows whose choice is
+    (see `label_subjects`) and `near_tie` (see `mfbayes.indices.flag_near_ties`). Rows whose choice is
     `other` are kept: they are counted, not fitted.
     """
 
@@ -72,12 +72,11 @@ def select_trials(trials: pd.DataFrame, *, subset: str = names.BOTH_CORRECT, ind
     if subset == names.BOTH_CORRECT:
         kept, subset = _keep_both_correct(trials, kept, notes)
     chosen = trials[kept].reset_index(drop=True)
-    _note_copies(chosen, notes)
+    _note_copies(chosen, index, notes)
     chosen[names.DH] = relative[kept]
     chosen[names.SUBJECT] = label_subjects(chosen)
-    if names.LOGIT_NOISE in chosen:
-        chosen[names.NEAR_TIE] = flag_near_ties(chosen, index=index)
-        _note_near_ties(chosen, index, notes)
+    chosen[names.NEAR_TIE] = flag_near_ties(chosen, index=index)
+    _note_near_ties(chosen, index, notes)
     present = set(chosen[names.MODEL].unique())
     left_out = [str(model) for model in trials[names.MODEL].unique() if model not in present]
     if left_out:
@@ -169,25 +168,25 @@ def _keep_both_correct(
     return both, names.BOTH_CORRECT
 
 
-def _note_copies(trials: pd.DataFrame, notes: list[str]) -> None:
+def _note_copies(trials: pd.DataFrame, index: str, notes: list[str]) -> None:
     """Say how many rows repeat another in every column, where items have no names to tell copies by."""
     if names.ITEM in trials:
         return
-    entropies = trials[[names.H_TEXT, names.H_IMAGE]]
-    # Unimodal entropies are shared within a group, so only rows that share both can be copies.
-    candidates = np.flatnonzero(entropies.duplicated(keep=False))
+    values = trials[list(COLUMNS[index])]
+    # Unimodal uncertainties are shared within a group, so only rows that share both can be copies.
+    candidates = np.flatnonzero(values.duplicated(keep=False))
     rest = trials.iloc[candidates]
     # Columns that are only kept may hold lists, which cannot be compared as they are.
     copied = (
         rest.assign(**{str(c): rest[c].map(repr) for c in rest if rest[c].dtype == object}).duplicated().to_numpy(bool)
     )
     rows = candidates[copied]
-    n_copies = int((~_is_round(entropies.to_numpy(np.float64)[rows])).any(axis=1).sum())
+    n_copies = int((~_is_round(values.to_numpy(np.float64)[rows])).any(axis=1).sum())
     if n_copies:
         notes.append(
             f"{count(n_copies, 'row')} {'repeats' if n_copies == 1 else 'repeat'} an earlier row in every column, to "
-            "the last digit of the entropies. Copies make intervals too narrow: remove them, or add the column 'item' "
-            "if they are different items. All are kept."
+            f"the last digit of the {PLURALS[index]}. Copies make intervals too narrow: remove them, or add the column "
+            "'item' if they are different items. All are kept."
         )
 
 
@@ -202,8 +201,9 @@ def _is_round(values: NDArray[np.float64]) -> NDArray[np.bool_]:
 def _note_near_ties(trials: pd.DataFrame, index: str, notes: list[str]) -> None:
     n_ties = int(trials[names.NEAR_TIE].sum())
     if n_ties:
+        vanish = f"both below {VANISHING:.1e}, where dH has no digit in single precision"
+        why = f"equal within the noise of the logits, or {vanish}" if names.LOGIT_NOISE in trials else vanish
         notes.append(
             f"{count(n_ties, 'row')} {'is a near tie' if n_ties == 1 else 'are near ties'}: the two {PLURALS[index]} "
-            "are equal within the noise of the logits, or both vanish. They are kept; the sensitivity analysis fits "
-            "without them."
+            f"are {why}. They are kept; the sensitivity analysis fits without them."
         )

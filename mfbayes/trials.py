@@ -22,12 +22,13 @@ REQUIRED = (names.MODEL, names.GROUP, names.H_TEXT, names.H_IMAGE, names.CHOICE)
 CORRECT = (names.TEXT_CORRECT, names.IMAGE_CORRECT)
 IDS = (names.MODEL, names.FAMILY, names.TASK, names.CONDITION, names.GROUP, names.ITEM)
 _OPTIONAL = (names.KIND, names.D_TEXT, names.D_IMAGE, *CORRECT, names.LOGIT_NOISE)
-_ENTROPY = "an entropy in nats, a finite number >= 0"
-_EXPECTED = {
+EXPECTED = {
+    names.ENTROPY: ("an entropy in nats, a finite number >= 0", np.inf),
     names.MARGIN: ("1 - (p_top1 - p_top2), a number from 0 to 1", 1.0),
     names.MAX_PROBABILITY: ("1 - p_top1, a number from 0 to 1", 1.0),
     names.NLL: ("a negative log-likelihood in nats, a finite number >= 0", np.inf),
 }
+"""What the values of each index must be, in words, and their upper end."""
 _INDEX_COLUMNS = frozenset(column for columns in COLUMNS.values() for column in columns)
 _AS_TEXT = _INDEX_COLUMNS | {*REQUIRED, *IDS, *_OPTIONAL, *names.UNIMODAL_PROBABILITIES}
 # Probabilities of several spellings are summed in single precision.
@@ -105,9 +106,10 @@ def check_trials(frame: pd.DataFrame, *, place: Place = place_by_number) -> pd.D
     trials[names.CHOICE] = read_words(trials[names.CHOICE], names.CHOICES, place)
     trials[names.KIND] = read_words(trials[names.KIND], names.KINDS, place)
     may_miss = _has_other_index(list(trials.columns))
+    expected, _ = EXPECTED[names.ENTROPY]
     for column in COLUMNS[names.ENTROPY]:
         if column in trials:
-            trials[column] = read_numbers(trials[column], place, expected=_ENTROPY, may_miss=may_miss)
+            trials[column] = read_numbers(trials[column], place, expected=expected, may_miss=may_miss)
         else:
             trials[column] = np.nan
     _check_indices(trials, place)
@@ -143,8 +145,8 @@ def check_table(trials: object) -> None:
 
 def _check_indices(trials: pd.DataFrame, place: Place) -> None:
     """Check what is there of other indices and of answers' probabilities; models may lack what is not asked for."""
-    for index, (expected, upper) in _EXPECTED.items():
-        for column in COLUMNS[index]:
+    for index, (expected, upper) in EXPECTED.items():
+        for column in COLUMNS[index] if index != names.ENTROPY else ():
             if column in trials:
                 trials[column] = read_numbers(trials[column], place, expected=expected, upper=upper, may_miss=True)
     if names.LOGIT_NOISE in trials:

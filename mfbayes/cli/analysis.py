@@ -12,7 +12,7 @@ import typer
 from mfbayes._version import __version__
 from mfbayes.cli.progress import say
 from mfbayes.cli.record import Record
-from mfbayes.errors import ConvergenceError, InputError
+from mfbayes.errors import CheckError, ConvergenceError, InputError
 from mfbayes.names import (
     BALANCE_POINTS_FILE,
     DATA_FOLDER,
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 UNFINISHED = "unfinished"
 """Attribute of a fit that the switching between layers is still to be added to."""
+FAULTY = "faulty"
+"""Attribute of a fit of which a check failed by a fault; the same command tries again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,6 +210,8 @@ def analyse(
         If `out` holds a fit of other trials and `overwrite` is off.
     ConvergenceError
         If the sampler did not converge; everything is written all the same, marked as such.
+    CheckError
+        If a check of the fit failed by a fault; everything else is written all the same.
     """
     from mfbayes.estimates.balance import write_balance_points
     from mfbayes.estimates.tables import remove_tables, write_tables
@@ -228,11 +232,12 @@ def analyse(
             f"{out} holds a fit of other trials or layer traces. Choose another --out, or pass --overwrite to replace "
             "it."
         )
-    if tree is None or not is_same or tree.attrs["status"] != "ok":
+    failed: CheckError | None = None
+    if tree is None or not is_same or tree.attrs["status"] != "ok" or tree.attrs.get(FAULTY):
         with record.timing("fit"):
-            tree = _fit(trials, settings, traces, out / DATA_FOLDER)
+            tree, failed = _fit(trials, settings, traces, out / DATA_FOLDER)
         has_layers = bool(traces) and settings.switching and tree.attrs["status"] == "ok"
-        tree.attrs |= {"content_key": key, UNFINISHED: int(has_layers)}
+        tree.attrs |= {"content_key": key, UNFINISHED: int(has_layers), FAULTY: int(failed is not None)}
         tree.attrs |= {f"asked_{name}": _stored(value) for name, value in asdict(settings).items()}
         if there is not None:
             remove_tables(there, out / ESTIMATES_FOLDER)
@@ -256,6 +261,8 @@ def analyse(
         write_report(out, tree=tree)
     record.write(out)
     _print_summary(tree, out)
+    if failed is not None:
+        raise failed
     if tree.attrs["status"] != "ok":
         raise ConvergenceError(
             f"The sampler did not converge, so these balance points cannot be trusted. {out / REPORT_FILE} shows "
@@ -265,7 +272,8 @@ def analyse(
 
 def _fit(
     trials: "pd.DataFrame", settings: Settings, traces: "Mapping[str, xr.Dataset]", dataset: Path
-) -> "xr.DataTree":
+) -> "tuple[xr.DataTree, CheckError | None]":
+    """The fit, and the error that says which of its checks failed."""
     from mfbayes.cli.cases import add_case_study
     from mfbayes.estimates.letters import add_letters
     from mfbayes.fitting import fit
@@ -273,25 +281,29 @@ def _fit(
 
     n_models = trials["model"].nunique()
     say(f"Fitting {n_models} model{'s' * (n_models != 1)} to {len(trials):,} rows, as far as the analysis uses them")
-    tree = fit(
-        trials,
-        subset=settings.subset,
-        ci_prob=settings.ci_prob,
-        seed=settings.seed,
-        method=settings.method,
-        index=settings.index,
-        zone=settings.zone,
-        baseline=settings.baseline,
-        checks=settings.checks,
-        lapse=settings.lapse,
-        outcomes=settings.outcomes,
-        progress=True,
-    )
+    failed = None
+    try:
+        tree = fit(
+            trials,
+            subset=settings.subset,
+            ci_prob=settings.ci_prob,
+            seed=settings.seed,
+            method=settings.method,
+            index=settings.index,
+            zone=settings.zone,
+            baseline=settings.baseline,
+            checks=settings.checks,
+            lapse=settings.lapse,
+            outcomes=settings.outcomes,
+            progress=True,
+        )
+    except CheckError as error:
+        tree, failed = error.fit, error
     add_letters(tree, trials)
     if traces:
         add_trace_estimates(tree, trials, traces)
         add_case_study(tree, trials, traces, dataset)
-    return tree
+    return tree, failed
 
 
 def hash_trials(trials: "pd.DataFrame") -> str:

@@ -7,12 +7,13 @@ import typer
 
 from mfbayes.cli.progress import counting
 from mfbayes.errors import InputError
-from mfbayes.names import BOTH_CORRECT
+from mfbayes.names import BOTH_CORRECT, ENTROPY
 
 if TYPE_CHECKING:
     import xarray as xr
 
 TABLE_FILE = "pooled.csv"
+PAIRS_FILE = "pooled_pairwise.csv"
 DATASET_FILE = "pooled.nc"
 PARTS_FOLDER = "parts"
 
@@ -24,6 +25,9 @@ def command(
     subset: Annotated[
         str, typer.Option(help="Trials to use: both-correct (each input alone answered correctly) or all.")
     ] = BOTH_CORRECT,
+    index: Annotated[
+        str, typer.Option(help="Uncertainty that dH compares: entropy, margin, max-probability or nll.")
+    ] = ENTROPY,
     ci_prob: Annotated[float, typer.Option(help="Probability of the intervals.")] = 0.95,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results of other trials.")] = False,
 ) -> None:
@@ -32,12 +36,12 @@ def command(
     from mfbayes.storage import hash_content
 
     check_options(ci_prob=ci_prob, processes=processes)
-    work = plan(trials, subset=subset)
+    work = plan(trials, subset=subset, index=index)
     key = hash_content(str(ci_prob), *(part.key for part in work.parts))
     _check_output(out, key, overwrite=overwrite)
     estimate = run(work, out / PARTS_FOLDER, ci_prob=ci_prob, processes=processes, counting=counting)
     estimate.attrs["content_key"] = key
-    write_pooled(estimate, table=out / TABLE_FILE, dataset=out / DATASET_FILE)
+    write_pooled(estimate, table=out / TABLE_FILE, pairs=out / PAIRS_FILE, dataset=out / DATASET_FILE)
     _print_summary(estimate, out)
 
 
@@ -45,7 +49,7 @@ def _check_output(out: Path, key: str, *, overwrite: bool) -> None:
     """Refuse to replace results of other trials or settings unasked."""
     import xarray as xr
 
-    if overwrite or not any((out / name).exists() for name in (TABLE_FILE, DATASET_FILE)):
+    if overwrite or not any((out / name).exists() for name in (TABLE_FILE, PAIRS_FILE, DATASET_FILE)):
         return
     try:
         with xr.open_dataset(out / DATASET_FILE, engine="h5netcdf") as found:
@@ -61,13 +65,16 @@ def _check_output(out: Path, key: str, *, overwrite: bool) -> None:
 
 def _print_summary(estimate: "xr.Dataset", out: Path) -> None:
     from mfbayes.pooled.pooling import tabulate_pooled
+    from mfbayes.reports.measures import measure_of
 
     for note in filter(None, estimate.attrs["notes"].split("\n")):
         typer.echo(note, err=True)
     table = tabulate_pooled(estimate)
     width = table["subject"].str.len().max()
+    index = measure_of(estimate.attrs["index"]).word
+    by = f" by {index}" if index else ""
     typer.echo(
-        "Balance points of the pooled model (dH at which text and image are followed equally often), "
+        f"Balance points of the pooled model (dH{by} at which text and image are followed equally often), "
         f"{100 * estimate.attrs['ci_prob']:g} % intervals over groups; slopes are marginal:"
     )
     for row in table.itertuples():
@@ -75,4 +82,4 @@ def _print_summary(estimate: "xr.Dataset", out: Path) -> None:
             f"  {row.subject:<{width}}  {row.balance_point:+.3f} [{row.lower:+.3f}, {row.upper:+.3f}]"
             f"  slope {row.marginal_slope:.2f}  TFR {row.tfr:.2f}  {row.n_trials:,} trials  {row.status}"
         )
-    typer.echo(f"Estimates: {out / TABLE_FILE}, {out / DATASET_FILE}")
+    typer.echo(f"Estimates: {out / TABLE_FILE}, {out / PAIRS_FILE}, {out / DATASET_FILE}")

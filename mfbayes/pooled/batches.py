@@ -45,7 +45,7 @@ class Batch:
     n_other : ndarray of int, shape (n_subjects,)
         Trials that chose neither answer; they are counted, not fitted.
     n_undefined : int
-        Trials left out because both entropies are zero, so that dH does not exist.
+        Trials left out because the uncertainty of both sides is zero, so that dH does not exist.
     """
 
     subjects: tuple[Subject, ...]

@@ -1,8 +1,8 @@
 """Parts: pieces of large tables worked on one by one, by several processes, and never twice.
 
-A part is a run of row groups of one file and is named by what is in it: the bytes of the file, which row groups
-and which subset. So a part that is finished is used again after an interruption, in a folder that moved, or beside
-new files, and never for a file that changed.
+A part is a run of row groups of one file and is named by what is in it: the bytes of the file, which row groups,
+which subset and which index of uncertainty. So a part that is finished is used again after an interruption, in a
+folder that moved, or beside new files, and never for a file that changed.
 """
 
 import multiprocessing
@@ -27,7 +27,7 @@ from mfbayes.storage import hash_content, hash_file
 
 PART_ROWS: Final = 1 << 20
 # Part of every name: raise it whenever the same trials would give other numbers.
-_FORMAT: Final = "1"
+_FORMAT: Final = "2"
 _MERGED_AT_ONCE: Final = 16
 
 type Mapper = Callable[[Callable[[Part], Any], Sequence[Part]], Iterable[Any]]
@@ -43,7 +43,7 @@ class Part:
     row_groups : range
     subset : {"both-correct", "all"}
     key : str
-        Hash of the file's bytes, the row groups and the subset.
+        Hash of the file's bytes, the row groups, the subset and the index of uncertainty.
     """
 
     source: Source
@@ -75,7 +75,7 @@ def divide(sources: Sequence[Source], *, subset: str, part_rows: int = PART_ROWS
         last = np.flatnonzero(np.diff(ends // part_rows)) + 1
         bounds = sorted({0, *last.tolist(), len(source.row_groups)})
         for start, stop in pairwise(bounds):
-            key = hash_content(_FORMAT, content, f"{start}-{stop}", subset)
+            key = hash_content(_FORMAT, content, f"{start}-{stop}", subset, source.index)
             parts.append(Part(source=source, row_groups=range(start, stop), subset=subset, key=key))
     return tuple(sorted(parts, key=lambda part: part.key))
 

@@ -11,6 +11,7 @@ import xarray as xr
 
 from mfbayes import names
 from mfbayes.errors import InputError
+from mfbayes.indices import PLURALS
 from mfbayes.pooled.estimate import estimate_pooled
 from mfbayes.pooled.optimum import Coefficients
 from mfbayes.pooled.parts import Part, compress_parts, divide, score_parts, working
@@ -24,24 +25,25 @@ type Counting = Callable[[str, int], AbstractContextManager[Callable[[int], None
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """What is to be pooled: parts of files, the subset that they really give, and notes about it."""
+    """What is to be pooled: parts of files, the subset that they really give, the index of dH, and notes."""
 
     parts: tuple[Part, ...]
     subset: str
+    index: str
     notes: tuple[str, ...]
 
 
-def plan(places: Iterable[Path], *, subset: str = names.BOTH_CORRECT) -> Work:
+def plan(places: Iterable[Path], *, subset: str = names.BOTH_CORRECT, index: str = names.ENTROPY) -> Work:
     """Find the trials and divide them into parts, before anything expensive.
 
     Raises
     ------
     InputError
-        Where files cannot be used, or the subset is unknown.
+        Where files cannot be used, or the subset or the index is unknown.
     """
     if subset not in names.SUBSETS:
         raise InputError(f"Expected subset {list_choices(names.SUBSETS)}, got {subset!r}.")
-    sources = find_sources(places)
+    sources = find_sources(places, index=index)
     absent = [column for column in CORRECT if column not in sources[0].columns]
     notes: tuple[str, ...] = ()
     if subset == names.BOTH_CORRECT and absent:
@@ -51,13 +53,14 @@ def plan(places: Iterable[Path], *, subset: str = names.BOTH_CORRECT) -> Work:
             f"the column{'s' if len(absent) > 1 else ''} {' and '.join(absent)} {'are' if len(absent) > 1 else 'is'} "
             "absent.",
         )
-    return Work(parts=divide(sources, subset=subset), subset=subset, notes=notes)
+    return Work(parts=divide(sources, subset=subset), subset=subset, index=index, notes=notes)
 
 
 def pool(
     places: str | Path | Sequence[str | Path],
     *,
     subset: str = names.BOTH_CORRECT,
+    index: str = names.ENTROPY,
     ci_prob: float = 0.95,
     processes: int = 1,
     folder: str | Path | None = None,
@@ -72,6 +75,8 @@ def pool(
         Parquet files, or folders of them, with the columns of `mfbayes.trials.read_trials`.
     subset : {"both-correct", "all"}
         Only items that the model answers correctly from each modality alone, or every item.
+    index : {"entropy", "margin", "max-probability", "nll"}
+        The uncertainty whose relative difference is dH; see `mfbayes.indices`.
     ci_prob : float
         Probability of the intervals.
     processes : int
@@ -82,7 +87,7 @@ def pool(
     Returns
     -------
     Dataset
-        As `mfbayes.pooled.estimate.estimate_pooled`; attrs `ci_prob`, `subset`, `notes`.
+        As `mfbayes.pooled.estimate.estimate_pooled`; attrs `ci_prob`, `subset`, `index`, `notes`.
 
     Raises
     ------
@@ -91,7 +96,7 @@ def pool(
     """
     check_options(ci_prob=ci_prob, processes=processes)
     several = [places] if isinstance(places, str | Path) else places
-    work = plan(map(Path, several), subset=subset)
+    work = plan(map(Path, several), subset=subset, index=index)
     with TemporaryDirectory() if folder is None else nullcontext(folder) as kept:
         return run(work, Path(kept), ci_prob=ci_prob, processes=processes)
 
@@ -125,11 +130,12 @@ def run(
         if not (compression.n_trials.any() or compression.n_other.any()):
             raise InputError(
                 "No conflict trial is left to analyse: every row is a control, has no dH, or is outside the subset "
-                f"{work.subset!r}. Check kind, the entropies, text_correct and image_correct, or use the subset 'all'."
+                f"{work.subset!r}. Check kind, the {PLURALS[work.index]}, text_correct and "
+                "image_correct, or use the subset 'all'."
             )
         if compression.n_undefined:
             notes.append(
-                f"{count(compression.n_undefined, 'row')} left out: both entropies are zero, "
+                f"{count(compression.n_undefined, 'row')} left out: both {PLURALS[work.index]} are zero, "
                 "so the relative uncertainty dH does not exist."
             )
 
@@ -138,7 +144,7 @@ def run(
                 return score_parts(coefficients, work.parts, folder, mapper=mapper, tell=tell)
 
         estimate = estimate_pooled(compression, score, ci_prob=ci_prob)
-    return estimate.assign_attrs(subset=work.subset, notes="\n".join(notes))
+    return estimate.assign_attrs(subset=work.subset, index=work.index, notes="\n".join(notes))
 
 
 def tabulate_pooled(estimate: xr.Dataset) -> pd.DataFrame:
@@ -146,10 +152,20 @@ def tabulate_pooled(estimate: xr.Dataset) -> pd.DataFrame:
     table = estimate.drop_dims("other_subject").to_dataframe().reset_index()
     labels = ["subject", "model", "task", "condition"]
     table = table[[*labels, *(name for name in table if name not in labels)]]
-    return table.assign(ci_prob=estimate.attrs["ci_prob"])
+    return table.assign(index=estimate.attrs["index"], ci_prob=estimate.attrs["ci_prob"])
 
 
-def write_pooled(estimate: xr.Dataset, *, table: Path, dataset: Path) -> None:
-    """Write the table of subjects as CSV and everything as netCDF, each atomically."""
+def tabulate_pairs(estimate: xr.Dataset) -> pd.DataFrame:
+    """A row an ordered pair of subjects on one scale: difference of their balance points, and their covariance."""
+    pairs = estimate[["difference", "difference_se", "difference_lower", "difference_upper", "covariance"]]
+    table = pairs.to_dataframe().dropna(subset="difference").reset_index()
+    labels = ["subject", "other_subject", "model", "task", "condition"]
+    table = table[[*labels, *pairs]].rename(columns=lambda name: name.removeprefix("difference_"))
+    return table.assign(index=estimate.attrs["index"], ci_prob=estimate.attrs["ci_prob"])
+
+
+def write_pooled(estimate: xr.Dataset, *, table: Path, pairs: Path, dataset: Path) -> None:
+    """Write the tables of subjects and of their pairs as CSV and everything as netCDF, each atomically."""
     write_text(table, tabulate_pooled(estimate).to_csv(index=False, lineterminator="\n"))
+    write_text(pairs, tabulate_pairs(estimate).to_csv(index=False, lineterminator="\n"))
     write_bytes(dataset, estimate.to_netcdf(engine="h5netcdf"))

@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 
 from mfbayes import names
 from mfbayes.errors import InputError
+from mfbayes.indices import COLUMNS
 from mfbayes.pooled.batches import Batch, Group, Indices, Subject
 from mfbayes.tables import Place
-from mfbayes.trials import CORRECT, check_trials
+from mfbayes.trials import CORRECT, EXPECTED, check_trials
 from mfbayes.uncertainty import relative_uncertainty
-from mfbayes.values import read_ids, read_numbers, read_truths, read_words
+from mfbayes.values import list_choices, read_ids, read_numbers, read_truths, read_words
 
 BATCH_ROWS: Final = 1 << 18
-_ENTROPY = "an entropy in nats, a finite number >= 0"
-_NEEDED = (names.MODEL, names.GROUP, names.H_TEXT, names.H_IMAGE, names.CHOICE)
+_NEEDED = (names.MODEL, names.GROUP, names.CHOICE)
 _DECIDING = (names.TASK, names.CONDITION, *CORRECT)
 _READ = (*_NEEDED, *_DECIDING, names.KIND)
 _CODED = (names.MODEL, names.TASK, names.CONDITION, names.GROUP, names.CHOICE, names.KIND)
@@ -34,6 +34,8 @@ class Source:
     Attributes
     ----------
     path : Path
+    index : {"entropy", "margin", "max-probability", "nll"}
+        Index of uncertainty that dH is made of.
     columns : dict
         Columns to read, by name without outer spaces -> as the file spells it.
     row_groups : tuple of int
@@ -41,26 +43,31 @@ class Source:
     """
 
     path: Path
+    index: str
     columns: dict[str, str]
     row_groups: tuple[int, ...]
 
 
-def find_sources(places: Iterable[Path]) -> tuple[Source, ...]:
+def find_sources(places: Iterable[Path], *, index: str = names.ENTROPY) -> tuple[Source, ...]:
     """Find the parquet files of trials at the given files and folders, and check their columns.
 
     Parameters
     ----------
     places : iterable of Path
         Parquet files, or folders that are searched for `*.parquet`.
+    index : {"entropy", "margin", "max-probability", "nll"}
+        Index of uncertainty that dH is made of; see `mfbayes.indices`.
 
     Raises
     ------
     InputError
-        Where there is none, one is damaged, a column is missing or misspelt, or files differ in the columns
-        that decide what is a subject and which subset is used.
+        Where the index is unknown, there is no file, one is damaged, a column is missing or misspelt, or files
+        differ in the columns that decide what is a subject and which subset is used.
     """
+    if index not in names.INDICES:
+        raise InputError(f"Expected index {list_choices(names.INDICES)}, got {index!r}.")
     files = list(dict.fromkeys(file for place in places for file in _list_files(place)))
-    sources = tuple(source for source in map(_inspect, files) if source is not None)
+    sources = tuple(source for source in (_inspect(file, index) for file in files) if source is not None)
     if not sources:
         raise InputError(f"Expected a row for each trial, but there is none in {', '.join(map(str, files))}.")
     first = sources[0]
@@ -117,7 +124,7 @@ def _list_files(place: Path) -> list[Path]:
     return found
 
 
-def _inspect(path: Path) -> Source | None:
+def _inspect(path: Path, index: str) -> Source | None:
     """Columns and row groups of a file, None if it has no row; its first row goes through every check of trials."""
     try:
         with pq.ParquetFile(path) as file:
@@ -134,7 +141,15 @@ def _inspect(path: Path) -> Source | None:
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     columns = {name.strip(): name for name in spelt}
-    return Source(path=path, columns={name: columns[name] for name in _READ if name in columns}, row_groups=row_groups)
+    if absent := [name for name in COLUMNS[index] if name not in columns]:
+        others = [repr(other) for other, pair in COLUMNS.items() if set(pair) <= set(columns)]
+        raise InputError(
+            f"{path}: the index {index!r} needs the columns {' and '.join(COLUMNS[index])}, but there is no "
+            f"{' and no '.join(absent)}. Add {'it' if len(absent) == 1 else 'them'}"
+            f"{f', or use the index {" or ".join(others)}' if others else ''}."
+        )
+    read = [name for name in (*_READ, *COLUMNS[index]) if name in columns]
+    return Source(path=path, index=index, columns={name: columns[name] for name in read}, row_groups=row_groups)
 
 
 def _damaged(path: Path, error: Exception) -> InputError:
@@ -148,13 +163,13 @@ def _damaged(path: Path, error: Exception) -> InputError:
 def _read_batch(source: Source, table: pa.RecordBatch, start: int, subset: str) -> Batch:
     """Check the rows of a batch and turn them into arrays."""
     reader = _Reader(source, table, start)
-    H_text, H_image = (reader.numbers(name) for name in (names.H_TEXT, names.H_IMAGE))
     choice, choices = reader.codes(names.CHOICE, lambda values, place: read_words(values, names.CHOICES, place))
     kept = np.ones(table.num_rows, dtype=bool)
     if names.KIND in source.columns:
         kind, kinds = reader.codes(names.KIND, lambda values, place: read_words(values, names.KINDS, place))
         kept &= np.array(kinds)[kind] == names.CONFLICT
     is_control = ~kept
+    text, image = (reader.numbers(name, may_miss=is_control) for name in COLUMNS[source.index])
     for name in CORRECT:
         if name in source.columns:
             truths = reader.truths(name, may_miss=is_control)
@@ -162,7 +177,7 @@ def _read_batch(source: Source, table: pa.RecordBatch, start: int, subset: str) 
                 kept &= truths
     subject, subjects = _combine(kept, *(reader.ids(part) for part in Subject._fields))
     group, groups = _combine(kept, *(reader.ids(part) for part in Group._fields))
-    uncertainty = relative_uncertainty(H_text[kept], H_image[kept])
+    uncertainty = relative_uncertainty(text[kept], image[kept])
     chosen = np.array(choices)[choice[kept]]
     defined = ~np.isnan(uncertainty)
     is_other = chosen == names.OTHER
@@ -195,8 +210,13 @@ class _Reader:
         values: pd.Series = column.to_pandas().rename(name)
         return values
 
-    def numbers(self, name: str) -> NDArray[np.float64]:
-        return read_numbers(self.series(name), self.place, expected=_ENTROPY).to_numpy(np.float64)
+    def numbers(self, name: str, *, may_miss: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """Values of the index of uncertainty; zero where they are missing and may be."""
+        expected, upper = EXPECTED[self.source.index]
+        values = self.series(name)
+        spared = values.isna() & may_miss
+        present = values.where(~spared, 0.0) if spared.any() else values
+        return read_numbers(present, self.place, expected=expected, upper=upper).to_numpy(np.float64)
 
     def truths(self, name: str, *, may_miss: NDArray[np.bool_]) -> NDArray[np.bool_]:
         values = read_truths(self.series(name), self.place, may_miss=pd.Series(may_miss))

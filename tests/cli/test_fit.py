@@ -287,6 +287,29 @@ def test_a_fast_fit_that_is_not_weighed_says_so(tmp_path: Path, run: Run, monkey
     assert words in (tmp_path / "plain" / "report.html").read_text(encoding="utf-8")
 
 
+def test_a_check_that_fails_is_named_and_tried_again(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fit is written first, with everything else."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("all points failed")
+
+    simulate_trials(7).to_csv(tmp_path / "trials.csv", index=False)
+    command = ("fit", "--trials", tmp_path / "trials.csv", "--out", tmp_path / "run", "--method", "fast")
+    with monkeypatch.context() as broken:
+        broken.setattr("mfbayes.finishing.judge_monotonicity", fail)
+        outcome = run(*command)
+    assert outcome.code == 1
+    assert "Whether P(text) falls all along could not be told (RuntimeError: all points failed)" in outcome.err
+    for name in ("fit.nc", "balance_points.csv", "report.html", "run.json", "estimates/halves.csv"):
+        assert (tmp_path / "run" / name).exists()
+    assert "all points failed" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert not (tmp_path / "run" / "estimates" / "monotone.csv").exists()
+    outcome = run(*command)
+    assert outcome.code == 0, outcome.err
+    assert (tmp_path / "run" / "estimates" / "monotone.csv").exists()
+    assert "used again" in run(*command).err
+
+
 def test_letters_asked_in_both_orders_are_reported(tmp_path: Path, run: Run) -> None:
     trials = simulate_trials(7)
     trials["position_bias_both"] = np.where(trials["model"] == "reader", 0.75, 0.25)

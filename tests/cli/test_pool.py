@@ -41,7 +41,12 @@ def test_a_table_and_a_dataset_are_written(run: Run, tmp_path: Path) -> None:
     assert table["subject"].tolist() == ["m0", "m1"]
     assert table["status"].tolist() == ["ok", "ok"]
     assert table["n_trials"].sum() == 600
+    assert table["index"].tolist() == ["entropy"] * 2
+    pairs = pd.read_csv(tmp_path / "out" / "pooled_pairwise.csv")
+    assert pairs[["subject", "other_subject"]].to_numpy().tolist() == [["m0", "m1"], ["m1", "m0"]]
+    assert pairs["difference"][0] == pytest.approx(table["balance_point"][0] - table["balance_point"][1])
     with xr.open_dataset(tmp_path / "out" / "pooled.nc", engine="h5netcdf") as found:
+        assert found.attrs["index"] == "entropy"
         assert found["covariance"].shape == (2, 2)
         np.testing.assert_allclose(found["balance_point"], table["balance_point"])
 
@@ -81,9 +86,30 @@ def test_other_trials_do_not_replace_results_unasked(run: Run, tmp_path: Path) -
     assert (out / "pooled.nc").read_bytes() != before
 
 
+def test_trials_without_entropies_are_pooled_by_the_index_that_they_have(run: Run, tmp_path: Path) -> None:
+    """Whoever goes on with another index is refused."""
+    frame = pd.read_parquet(write(tmp_path / "t.parquet"))
+    options = ("pool", "--trials", tmp_path / "nll.parquet", "--out", tmp_path / "out")
+    frame.rename(columns={"H_text": "nll_text", "H_image": "nll_image"}).to_parquet(tmp_path / "nll.parquet")
+    outcome = run(*options)
+    assert outcome.code == 2
+    assert "use the index 'nll'" in outcome.err
+    outcome = run(*options, "--index", "nll")
+    assert outcome.code == 0, outcome.err
+    assert "(dH by negative log-likelihood at which" in outcome.out
+    assert pd.read_csv(tmp_path / "out" / "pooled.csv")["index"].tolist() == ["nll"] * 2
+    frame.assign(nll_text=frame["H_text"], nll_image=frame["H_image"]).to_parquet(tmp_path / "both.parquet")
+    options = ("pool", "--trials", tmp_path / "both.parquet", "--out", tmp_path / "both")
+    assert run(*options).code == 0
+    outcome = run(*options, "--index", "nll")
+    assert outcome.code == 2
+    assert "--overwrite" in outcome.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (["--index", "gini"], "max-probability"),
         (["--ci-prob", "95"], "0.95"),
         (["--subset", "both"], "both-correct"),
         (["--processes", "0"], "processes"),

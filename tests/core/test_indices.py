@@ -76,8 +76,27 @@ def test_near_ties_are_those_whose_order_is_open() -> None:
     assert flag_near_ties(trials).tolist() == [True, True, True, False, False]
     both_vanish = table(H_text=[1e-8, 1e-8, 0.0], H_image=[1e-12, 1e-5, 0.0], logit_noise=0.0)
     assert flag_near_ties(both_vanish).tolist() == [True, False, True]
-    with pytest.raises(InputError, match="logit_noise"):
-        flag_near_ties(table(H_text=1.0, H_image=[1.0]))
+
+
+def test_without_known_noise_only_what_vanishes_is_a_near_tie() -> None:
+    trials = table(H_text=[1.0, 1e-8, 1e-8, 0.0], H_image=[1.0, 1e-12, 1e-5, 1e-9])
+    assert flag_near_ties(trials).tolist() == [False, True, False, True]
+    assert flag_near_ties(trials.assign(logit_noise=np.nan)).tolist() == [False, True, False, True]
+    nll = table(nll_text=[1.0, 1e-8], nll_image=[1.0, 0.0])
+    selection = select_trials(nll, index="nll")
+    assert selection.trials["near_tie"].tolist() == [False, True]
+    (note,) = [note for note in selection.notes if "near tie" in note]
+    assert note.startswith("1 row is a near tie: the two answer negative log-likelihoods are both below 1.2e-07")
+
+
+def test_copies_are_told_by_the_index_in_use() -> None:
+    """Entropies that are not there are the same in every row, and say nothing of copies."""
+    nll = table(nll_text=[0.5, 0.5, 0.1234567891], nll_image=[0.25, 0.25, 0.3])
+    assert not any("repeats" in note for note in select_trials(nll, index="nll").notes)
+    copied = pd.concat([nll, nll.tail(1)], ignore_index=True)
+    (note,) = [note for note in select_trials(copied, index="nll").notes if "repeats" in note]
+    assert "1 row repeats" in note
+    assert "last digit of the answer negative log-likelihoods" in note
 
 
 def test_near_ties_follow_the_chosen_index() -> None:
@@ -94,7 +113,7 @@ def test_near_ties_follow_the_chosen_index() -> None:
     assert selection.trials["near_tie"].tolist() == [False, True]
     assert selection.trials["dH"].tolist() == pytest.approx([-2 / 3, 0.0])
     assert any(note.startswith("1 row is a near tie: the two margin uncertainties") for note in selection.notes)
-    assert "near_tie" not in select_trials(trials.drop(columns="logit_noise")).trials
+    assert not select_trials(trials.drop(columns="logit_noise")).trials["near_tie"].any()
 
 
 def test_index_that_is_not_there_is_refused() -> None:

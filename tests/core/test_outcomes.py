@@ -11,7 +11,8 @@ from scipy.special import expit, log_expit
 import mfbayes
 from mfbayes import finishing
 from mfbayes.design import lay_out
-from mfbayes.errors import InputError
+from mfbayes.errors import CheckError, InputError
+from mfbayes.indices import COLUMNS
 from mfbayes.marginal.likelihood import marginal_likelihood
 from mfbayes.marginal.pair_operator import PairedData, evaluate_pairs
 from mfbayes.outcome_model import pair_up, share_of_other
@@ -103,6 +104,23 @@ def test_share_of_other_averages_over_trials_and_groups(data: PairedData, coeffi
     assert share_of_other(data, own, np.array([1.3]))[0, 0] == pytest.approx(expected, abs=2e-3)
 
 
+@pytest.mark.parametrize("index", ["entropy", "margin"])
+def test_total_uncertainty_is_of_the_index_in_use(trials: pd.DataFrame, index: str) -> None:
+    rng = np.random.default_rng(6)
+    both = trials.assign(**dict(zip(COLUMNS["margin"], rng.uniform(0, 1, (2, len(trials))), strict=True)))
+    found = pair_up(both, index=index)
+    total = both[list(COLUMNS[index])].sum(axis=1).to_numpy()[found.design.row]
+    assert found.features[5] == pytest.approx((total - total.mean()) / total.std())
+
+
+def test_an_index_that_is_not_there_is_refused(trials: pd.DataFrame) -> None:
+    with pytest.raises(InputError, match=r"'nll' needs the columns nll_text and nll_image"):
+        fit_three_outcomes(trials, index="nll")
+    without = trials.drop(columns=list(COLUMNS["entropy"])).assign(H_text=np.nan, H_image=np.nan)
+    with pytest.raises(InputError, match="'entropy' needs"):
+        fit_three_outcomes(without)
+
+
 @pytest.mark.parametrize(
     ("choice", "message"), [("text", "every answer is text or image"), ("other", "every choice is 'other'")]
 )
@@ -178,6 +196,38 @@ def test_a_fit_says_what_leaving_other_out_does(monkeypatch: pytest.MonkeyPatch)
     few = table.assign(choice=table["choice"].replace("other", "text"))
     told = json.loads(mfbayes.fit(few, outcomes=True, **options).attrs["notes"])  # type: ignore[arg-type]
     assert any("Too few" in note for note in told)
+
+
+def test_outcomes_of_trials_without_entropies() -> None:
+    """The same numbers, called likelihoods instead of entropies, give the same tables."""
+    table = simulate_others(0.0, seed=4, n_groups=30)
+    renamed = table.rename(columns=dict(zip(COLUMNS["entropy"], COLUMNS["nll"], strict=True)))
+    found = [
+        mfbayes.fit(trials, outcomes=True, index=index, method="fast", checks=False, subset="all")
+        for trials, index in ((table, "entropy"), (renamed, "nll"))
+    ]
+    for name in ("outcomes", "outcome_correlations"):
+        by_entropy, by_nll = (fit[f"estimates/{name}"].to_dataset() for fit in found)
+        assert by_nll.attrs["index"] == "nll"
+        xr.testing.assert_equal(by_entropy, by_nll)
+    assert found[1]["estimates/outcomes"].attrs["status"] == "ok"
+
+
+def test_a_fault_in_a_check_names_it_and_keeps_the_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("all points failed")
+
+    monkeypatch.setattr(finishing, "fit_three_outcomes", fail)
+    table = simulate_others(0.0, seed=4, n_groups=12)
+    with pytest.raises(CheckError, match=r"answers of neither side .* \(RuntimeError: all points failed\)") as caught:
+        mfbayes.fit(table, outcomes=True, method="fast", checks=False, subset="all")
+    assert isinstance(caught.value.__cause__, ExceptionGroup)
+    assert caught.value.exit_code == 1
+    fit = caught.value.fit
+    assert fit.attrs["status"] == "ok"
+    assert "balance_points" in fit["estimates"].children
+    assert "outcomes" not in fit["estimates"].children
+    assert "all points failed" in fit.attrs["notes"]
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ from mfbayes.pooled.bins import Compression, compress, load_compression, merge, 
 from mfbayes.pooled.estimate import estimate_pooled
 from mfbayes.pooled.optimum import Coefficients, fit_bins, judge_existence
 from mfbayes.pooled.parts import compress_parts, divide
-from mfbayes.pooled.pooling import pool
+from mfbayes.pooled.pooling import pool, tabulate_pairs
 from mfbayes.pooled.scores import merge_scores, score
 from mfbayes.pooled.streaming import find_sources, stream
 from mfbayes.selection import select_trials
@@ -400,6 +400,77 @@ def test_files_that_cannot_be_pooled_are_refused(tmp_path: Path, simulate_frame:
     (tmp_path / "cut.parquet").write_bytes(file.read_bytes()[:-50])
     with pytest.raises(InputError, match="not a whole parquet file"):
         pool(tmp_path / "cut.parquet")
+
+
+MARGIN = ("margin_uncertainty_text", "margin_uncertainty_image")
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_another_index_is_pooled_as_it_is_fitted(tmp_path: Path, simulate_frame: pd.DataFrame, there: bool) -> None:
+    """With entropies beside it or without any; controls need no value."""
+    rng = np.random.default_rng(9)
+    frame = simulate_frame.assign(**dict(zip(MARGIN, rng.uniform(0, 1, (2, len(simulate_frame))), strict=True)))
+    frame.loc[frame["kind"] == "control", MARGIN[0]] = np.nan
+    frame.loc[frame.index[frame["kind"] == "conflict"][:3], list(MARGIN)] = 0.0
+    frame = frame if there else frame.drop(columns=["H_text", "H_image"])
+    file = write(tmp_path, frame, rows=100)
+    (source,) = find_sources([file], index="margin")
+    merged = no_trials()
+    for batch in stream(source, subset="all", rows=70):
+        merged = merge(merged, compress(batch))
+    selection = select_trials(check_trials(frame), subset="all", index="margin")
+    assert_same(merged, compress(take_batch(selection.trials)))
+    assert merged.n_undefined == 3
+    found = pool(file, subset="all", index="margin")
+    assert found.attrs["index"] == "margin"
+    assert "3 rows left out: both margin uncertainties are zero" in found.attrs["notes"]
+    frame.loc[frame.index[frame["kind"] == "conflict"][7], MARGIN[1]] = np.nan
+    with pytest.raises(InputError, match=r"column 'margin_uncertainty_image': expected 1 - .* got nothing"):
+        pool(write(tmp_path / "lacking", frame), subset="all", index="margin")
+
+
+def test_an_index_that_is_absent_or_unknown_is_refused(tmp_path: Path, simulate_frame: pd.DataFrame) -> None:
+    nll = simulate_frame.rename(columns={"H_text": "nll_text", "H_image": "nll_image"})
+    file = write(tmp_path / "nll", nll)
+    with pytest.raises(InputError, match=r"needs the columns H_text and H_image, .* or use the index 'nll'"):
+        pool(file)
+    with pytest.raises(
+        InputError, match=r"trials.parquet: the index 'margin' needs the columns margin_uncertainty_text"
+    ):
+        pool(file, index="margin")
+    with pytest.raises(InputError, match="Expected index entropy, margin, max-probability or nll, got 'gini'"):
+        pool(file, index="gini")
+    write(tmp_path / "nll", simulate_frame, "other.parquet")
+    with pytest.raises(InputError, match=r"other.parquet: the index 'nll' needs .* or use the index 'entropy'"):
+        pool(tmp_path / "nll", index="nll")
+
+
+def test_parts_of_another_index_are_not_used(tmp_path: Path, simulate_frame: pd.DataFrame) -> None:
+    frame = simulate_frame.assign(nll_text=simulate_frame["H_image"], nll_image=simulate_frame["H_text"])
+    file, kept = write(tmp_path / "data", frame, rows=50), tmp_path / "parts"
+    by_entropy = pool(file, folder=kept)
+    by_nll = pool(file, folder=kept, index="nll")
+    np.testing.assert_allclose(by_nll["balance_point"], -by_entropy["balance_point"], atol=1e-8)
+    xr.testing.assert_identical(by_nll, pool(file, index="nll", processes=2, folder=tmp_path / "fresh"))
+    keys = [
+        {part.key for part in divide(find_sources([file], index=index), subset="all")} for index in ("entropy", "nll")
+    ]
+    assert not keys[0] & keys[1]
+
+
+def test_pairs_are_tabulated_where_they_are_on_one_scale() -> None:
+    found = estimate(simulate(6000, balance_points=[0.4, -0.3, 0.1], n_groups=30, seed=4)).assign_attrs(index="nll")
+    pairs = tabulate_pairs(found)
+    assert len(pairs) == 6
+    row = pairs[(pairs["subject"] == "m0") & (pairs["other_subject"] == "m2")].iloc[0]
+    for column in ("difference", "covariance"):
+        assert row[column] == found[column].sel(subject="m0", other_subject="m2").item()
+    for column in ("se", "lower", "upper"):
+        assert row[column] == found[f"difference_{column}"].sel(subject="m0", other_subject="m2").item()
+    assert row[["model", "index", "ci_prob"]].tolist() == ["m0", "nll", 0.95]
+    alone = tabulate_pairs(found.isel(subject=[0], other_subject=[0]))
+    assert alone.empty
+    assert list(alone) == list(pairs)
 
 
 def test_without_the_correct_columns_all_trials_are_used_and_a_note_says_so(

@@ -70,6 +70,14 @@ def test_other_index_moves_the_balance_point_as_it_must(trials: pd.DataFrame) ->
     np.testing.assert_allclose(margin, expected, atol=0.15)
 
 
+def test_uncertainties_that_vanish_are_left_out_without_known_noise(trials: pd.DataFrame) -> None:
+    vanishing = trials[BARE].copy()
+    vanishing.loc[:4, ["H_text", "H_image"]] = [1e-9, 1e-11]
+    n = estimate_sensitivity(vanishing)["n_trials"]
+    assert n["analysis"].to_numpy().tolist() == ["main", "without near ties"]
+    assert int((n.sel(analysis="main") - n.sel(analysis="without near ties")).sum()) == 5
+
+
 def test_labels_agree_where_an_analysis_has_one_task_left(trials: pd.DataFrame) -> None:
     second = trials[BARE].assign(task="other task", text_correct=False, image_correct=False)
     found = estimate_sensitivity(pd.concat([trials[[*BARE, "text_correct", "image_correct"]], second]))

@@ -19,6 +19,8 @@ from mfbayes.estimates.halves import HALVES
 from mfbayes.estimates.letters import add_letters
 from mfbayes.estimates.tables import write_tables
 from mfbayes.laws import catalogue, monotonicity, parameters
+from mfbayes.pooled import estimate, optimum
+from mfbayes.pooled.pooling import pool, write_pooled
 from mfbayes.simulated_traces import simulate_traces
 from mfbayes.simulation import Scenario, simulate_trials
 from mfbayes.switching import additions, comparison, fit, replication, structure
@@ -69,6 +71,12 @@ WORDS: Mapping[str, Mapping[str, Sequence[str]]] = {
     "estimates/switching_effects_by_scale.csv": {"scale": (*SUBJECT_SDS, *structure.GROUP_SDS)},
     "estimates/predictive_checks.csv": {"measure": replication.MEASURES},
     "estimates/switching_comparison.csv": {"version": tuple(comparison.VERSIONS)},
+    "pooled.csv": {
+        "status": (
+            *("ok", optimum.NO_TRIALS, optimum.ONE_SIDED, optimum.CONSTANT, optimum.SEPARABLE),
+            *(estimate.NOT_CONVERGED, estimate.ONE_GROUP, estimate.FLAT, estimate.RISES, estimate.OUTSIDE),
+        )
+    },
 }
 """Words that labels and verdicts can be."""
 
@@ -138,6 +146,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     write_balance_points(tree, folder / "balance_points.csv")
     write_tables(tree, folder / "estimates")
+    trials.to_parquet(folder / "trials.parquet", index=False)
+    written = {"table": "pooled.csv", "pairs": "pooled_pairwise.csv", "dataset": "pooled.nc"}
+    write_pooled(pool(folder / "trials.parquet"), **{what: folder / name for what, name in written.items()})
     return folder
 
 
