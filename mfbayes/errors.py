@@ -26,7 +26,7 @@ class TooLargeError(InputError):
 
 
 class ConvergenceError(MfbayesError):
-    """Estimates that cannot be trusted, because the sampler did not converge."""
+    """Estimates that cannot be trusted, because a fit did not converge."""
 
     exit_code = 3
 

@@ -88,6 +88,31 @@ def word_weighing(attributes: Mapping[Hashable, Any]) -> str:
     )
 
 
+def word_failure(attributes: Mapping[Hashable, Any]) -> str:
+    """Why a fit of the fast tier failed its checks, in one sentence; nothing where it passed or another tier made it.
+
+    Parameters
+    ----------
+    attributes : mapping
+        Those of `/estimates/convergence`.
+
+    Examples
+    --------
+    >>> word_failure({"method": "fast", "passed": 0, "mode_found": 0})
+    'The search for the mode of the posterior did not settle.'
+    """
+    if attributes.get("method") != FAST or attributes.get("passed", True):
+        return ""
+    if not attributes.get("mode_found", True):
+        return "The search for the mode of the posterior did not settle."
+    if "effective_nodes" not in attributes:
+        return "The mode of the posterior or the integral over the spread between subjects was not found."
+    return (
+        "The integral over the spread between subjects is too coarse: of the points that it is made from, "
+        f"{count(float(attributes['effective_nodes']))} count, and {attributes['min_effective_nodes']} are needed."
+    )
+
+
 def _without_sampler(evidence: Evidence) -> Convergence:
     """The fast tier has no chains to compare: its own checks either passed or not."""
     if evidence.converged:
@@ -100,7 +125,7 @@ def _without_sampler(evidence: Evidence) -> Convergence:
         )
     return Convergence(
         "Mode and curvature: the checks failed",
-        "The search for the mode of the posterior did not settle. Fit again with --method nuts.",
+        f"{word_failure(evidence.estimates['convergence'].attrs)} Fit again with --method nuts.".lstrip(),
     )
 
 

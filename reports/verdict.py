@@ -130,7 +130,7 @@ def _state(subject: Subject) -> Sentence:
         side = "text" if subject.n_text > subject.n_image else "image"
         return (subject, f" follows the {side} over the whole observed range: its balance point lies beyond it.")
     if subject.status == "not-converged":
-        return (subject, " has no estimate to trust: the sampler did not converge.")
+        return (subject, " has no estimate to trust: the fit did not converge.")
     if subject.defies_the_law:
         return ("The law fails for ", subject, ": it follows the text more as the text grows less certain.")
     if subject.law == "unknown":
@@ -207,9 +207,10 @@ def _over_tasks(evidence: Evidence) -> Verdict:
 def _no_verdict(evidence: Evidence) -> Verdict:
     checks = evidence.table("convergence")
     headline = "No verdict: the sampler did not converge."
+    remedy = "Run the fit again, with more draws or more trials."
     if evidence.attributes.get("method") == names.FAST:
-        headline = "No verdict: the fast fit did not settle."
-    lede: Sentence = ("Nothing on this page is to be trusted. Run the fit again, with more draws or more trials.",)
+        headline, remedy = "No verdict: the fast fit failed its checks.", "Fit again with --method nuts."
+    lede: Sentence = (f"Nothing on this page is to be trusted. {remedy}",)
     if checks is not None and {"r_hat", "ess_bulk"} <= set(checks.data_vars):
         worst = float(checks["r_hat"].max())
         least = float(checks["ess_bulk"].min())

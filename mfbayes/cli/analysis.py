@@ -209,7 +209,7 @@ def analyse(
     InputError
         If `out` holds a fit of other trials and `overwrite` is off.
     ConvergenceError
-        If the sampler did not converge; everything is written all the same, marked as such.
+        If the fit did not converge; everything is written all the same, marked as such.
     CheckError
         If a check of the fit failed by a fault; everything else is written all the same.
     """
@@ -264,10 +264,7 @@ def analyse(
     if failed is not None:
         raise failed
     if tree.attrs["status"] != "ok":
-        raise ConvergenceError(
-            f"The sampler did not converge, so these balance points cannot be trusted. {out / REPORT_FILE} shows "
-            "which quantities failed. More groups may help; the same command tries again."
-        )
+        raise ConvergenceError(_word_failure(tree, out))
 
 
 def _fit(
@@ -322,6 +319,18 @@ def hash_traces(traces: "xr.Dataset") -> str:
         "\n".join(map(str, traces[ITEM].to_numpy())),
         traces[STATE].to_numpy().tobytes(),
         traces[LOGIT_DIFFERENCE].to_numpy().tobytes(),
+    )
+
+
+def _word_failure(tree: "xr.DataTree", out: Path) -> str:
+    from mfbayes.reports.convergence import word_failure
+
+    failure = word_failure(tree["estimates/convergence"].attrs)
+    if failure:
+        return f"{failure} These balance points cannot be trusted. Fit again with --method nuts --overwrite."
+    return (
+        f"The sampler did not converge, so these balance points cannot be trusted. {out / REPORT_FILE} shows which "
+        "quantities failed. More groups may help, or another --seed with --overwrite."
     )
 
 

@@ -35,7 +35,9 @@ from mfbayes.priors import Priors
 type Floats = NDArray[np.float64]
 type Indices = NDArray[np.int64]
 
-_MIN_NODE_SHARE = 0.05
+# Effective number. Means of a balance point given each node vary by at most half of its posterior standard deviation,
+# so that with 25 the whole mean errs by a tenth of it.
+_MIN_NODES = 25
 _NEGLIGIBLE = 10.0  # nats below the heaviest mode
 
 
@@ -56,7 +58,8 @@ def approximate(design: Design, *, priors: Priors | None = None, seed: int = 0, 
     Returns
     -------
     Sample
-        `passed` is False where no mode is found or the integration over spreads is too coarse.
+        `passed` is False where no mode is found (`mode_found` of its convergence is 0) or the integration over
+        spreads is too coarse (`effective_nodes` below `min_effective_nodes`).
 
     Raises
     ------
@@ -78,8 +81,7 @@ def approximate(design: Design, *, priors: Priors | None = None, seed: int = 0, 
             "on. Use method 'nuts'."
         ) from error
     peaks = peaks if weighing else peaks[:1]
-    passed = all(mode.found and nodes.effective_share >= _MIN_NODE_SHARE for mode, nodes in peaks)
-    return _describe(posterior, design, weighing, passed=passed, n_modes=len(peaks))
+    return _describe(posterior, design, weighing, peaks)
 
 
 class _Peak(NamedTuple):
@@ -185,9 +187,7 @@ def _bend(peak: _Peak, points: Floats) -> tuple[Floats, Floats]:
     return reshape(points, log_density=log_density, mean=mean, covariance=inverse.T @ inverse)
 
 
-def _describe(
-    drawn: dict[str, Floats], design: Design, weighing: Weighing | None, *, passed: bool, n_modes: int
-) -> Sample:
+def _describe(drawn: dict[str, Floats], design: Design, weighing: Weighing | None, peaks: list[_Peak]) -> Sample:
     """Draws as a sampler would hand them over."""
     scales = drawn.pop("group_scales")
     drawn |= {name: scales[:, i] for i, name in enumerate(design.group_scales)}
@@ -201,13 +201,17 @@ def _describe(
     shape = (posterior.sizes["chain"], posterior.sizes["draw"])
     statistics = xr.Dataset({"diverging": (("chain", "draw"), np.zeros(shape, dtype=bool))})
     # Independent draws need no R-hat; whether mode and integral were found is all there is to ask.
+    found, effective = all(peak.mode.found for peak in peaks), min(peak.nodes.effective_number for peak in peaks)
     convergence = xr.Dataset(
         attrs={
-            "passed": int(passed),
+            "passed": int(found and effective >= _MIN_NODES),
             "method": names.FAST,
             "divergences": 0,
             "draws": shape[1],
-            "modes": n_modes,
+            "modes": len(peaks),
+            "mode_found": int(found),
+            "effective_nodes": effective,
+            "min_effective_nodes": _MIN_NODES,
             "weighed": int(weighing is not None),
             "effective_share": weighing.effective_share if weighing else np.nan,
             "k_hat": weighing.k_hat if weighing else np.nan,

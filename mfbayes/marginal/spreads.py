@@ -1,13 +1,14 @@
 """The spread between subjects, integrated: posteriors given a level's standard deviations, and how these weigh."""
 
+from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import logsumexp
-from scipy.stats import chi2, multivariate_t, norm, qmc
+from scipy.stats import chi2, halfnorm, multivariate_t, norm, qmc
 
 from mfbayes.marginal.population import Population
 from mfbayes.marginal.quadratic import Quadratic
@@ -24,6 +25,56 @@ _SPREADS = (-7.0, 3.0)  # logarithms: as good as zero, and beyond anything
 _CORNERS = ((1, 1), (1, -1), (-1, 1), (-1, -1))
 _TAIL = 5.0
 _GOOD_NODE_SHARE, _MOVES = 0.3, 3
+_FEW = 2  # spreads, of one level
+
+
+@dataclass(frozen=True)
+class _Logarithms:
+    """Logarithms of standard deviations whose priors are half-normal, of these scales."""
+
+    scales: Floats
+    limits: ClassVar[tuple[float, float]] = _SPREADS
+
+    def place(self, log_sds: Floats) -> Floats:
+        """Coordinates of logarithms of standard deviations."""
+        return log_sds
+
+    def sds(self, points: Floats) -> Floats:
+        """Standard deviations at points within the limits."""
+        found: Floats = np.exp(points)
+        return found
+
+    def log_prior(self, points: Floats) -> Floats:
+        """Log density of the priors, up to a constant; from (..., n_spreads) to (...,)."""
+        density: Floats = (points - 0.5 * (np.exp(points) / self.scales) ** 2).sum(axis=-1)
+        return density
+
+
+@dataclass(frozen=True)
+class _NormalScores:
+    """The same, in coordinates whose priors are standard normal.
+
+    The logarithm of a standard deviation of which trials tell little has a long tail to the left. A Student t in its
+    place wastes some nodes for each and nearly all of them for a dozen; the score is about normal.
+    """
+
+    scales: Floats
+    limits: ClassVar[tuple[float, float]] = (-8.0, 8.0)
+
+    def place(self, log_sds: Floats) -> Floats:
+        """Coordinates of logarithms of standard deviations."""
+        found: Floats = np.clip(norm.isf(halfnorm.sf(np.exp(log_sds) / self.scales)), *self.limits)
+        return found
+
+    def sds(self, points: Floats) -> Floats:
+        """Standard deviations at points within the limits."""
+        found: Floats = np.maximum(self.scales * halfnorm.isf(norm.sf(points)), np.exp(_SPREADS[0]))
+        return found
+
+    def log_prior(self, points: Floats) -> Floats:
+        """Log density of the priors, up to a constant; from (..., n_spreads) to (...,)."""
+        density: Floats = -0.5 * (points**2).sum(axis=-1)
+        return density
 
 
 class Conditional(NamedTuple):
@@ -59,9 +110,9 @@ class Nodes:
         self.weights = np.exp(self._log_weights)
 
     @property
-    def effective_share(self) -> float:
-        """Effective share of the nodes: 1 if all weigh the same."""
-        return float(1 / (self.weights**2).sum() / self.weights.size)
+    def effective_number(self) -> float:
+        """Effective number of nodes: all of them if they weigh the same, 1 if one has all the weight."""
+        return float(1 / (self.weights**2).sum())
 
     @property
     def average(self) -> Floats:
@@ -189,63 +240,82 @@ def condition(population: Population, quadratic: Quadratic, sds: Floats) -> Cond
 
 def find_likeliest(population: Population, quadratic: Quadratic) -> Floats:
     """Logarithms of the standard deviations at their mode, shape (n_spreads,)."""
+    scales = _scales(population)
+    logarithms = _Logarithms(scales)
 
     def descend(log_sds: Floats) -> float:
         kept = np.clip(log_sds, *_SPREADS)
-        evidence = condition(population, quadratic, np.exp(kept)).evidence
-        return -float(_log_density(population, kept, evidence)) + float(np.abs(log_sds - kept).sum())
+        density, _ = _evaluate(population, quadratic, logarithms, kept)
+        return -float(density) + float(np.abs(log_sds - kept).sum())
 
-    start = np.log([_START_SCALE * spread.scale for spread in population.all_spreads])
+    start = np.log(_START_SCALE * scales)
     found = minimize(descend, start, method="Nelder-Mead", options={"xatol": 0.01, "fatol": 0.01})
     return np.clip(np.asarray(found.x, dtype=np.float64), *_SPREADS)
 
 
 def integrate(population: Population, quadratic: Quadratic, *, rng: np.random.Generator) -> Nodes:
-    """Weigh quasi-random points around the mode of the spreads' logarithms, moved to where the weight is."""
-    centre = find_likeliest(population, quadratic)
-    width = _widths(population, quadratic, centre)
-    nodes = _weigh(population, quadratic, centre, width, rng=rng)
+    """Weigh quasi-random points around the mode of the spreads, moved to where the weight is.
+
+    Points are laid out in logarithms where subjects have no levels above them, else in normal scores.
+    """
+    scales = _scales(population)
+    coordinates = _Logarithms(scales) if scales.size <= _FEW else _NormalScores(scales)
+    centre = coordinates.place(find_likeliest(population, quadratic))
+    width = _widths(population, quadratic, coordinates, centre)
+    nodes = _weigh(population, quadratic, coordinates, centre, width, rng=rng)
     for _ in range(_MOVES):
-        if nodes.effective_share > _GOOD_NODE_SHARE:
+        if nodes.effective_number > _GOOD_NODE_SHARE * nodes.weights.size:
             break
-        log_sds = np.log(nodes.sds)
-        centre = nodes.weights @ log_sds
-        away = log_sds - centre
+        points = coordinates.place(np.log(nodes.sds))
+        centre = nodes.weights @ points
+        away = points - centre
         values, vectors = np.linalg.eigh((away * nodes.weights[:, None]).T @ away)
         width = (vectors * np.sqrt(np.clip(values, 0.01, None))) @ vectors.T
-        moved = _weigh(population, quadratic, centre, width, rng=rng)
-        nodes = max(nodes, moved, key=lambda found: found.effective_share)
+        moved = _weigh(population, quadratic, coordinates, centre, width, rng=rng)
+        nodes = max(nodes, moved, key=lambda found: found.effective_number)
     return nodes
 
 
+def _scales(population: Population) -> Floats:
+    return np.array([spread.scale for spread in population.all_spreads])
+
+
 def _weigh(
-    population: Population, quadratic: Quadratic, centre: Floats, width: Floats, *, rng: np.random.Generator
+    population: Population,
+    quadratic: Quadratic,
+    coordinates: _Logarithms | _NormalScores,
+    centre: Floats,
+    width: Floats,
+    *,
+    rng: np.random.Generator,
 ) -> Nodes:
     """Importance weights of points of a Student t around a centre, `width` the symmetric root of its shape."""
     # More dimensions ask for more points, larger matrices leave room for fewer.
-    n_nodes = 2 ** int(np.clip(np.log2(_ROOM / quadratic.point.size**2), 6, min(5 + centre.size, 9)))
+    n_nodes = 2 ** int(np.clip(np.log2(_ROOM / quadratic.point.size**2), 6, min(6 + centre.size // 2, 10)))
     uniform = np.clip(qmc.Sobol(centre.size + 1, rng=rng).random(n_nodes), 1e-9, 1 - 1e-9)
     stretch = np.sqrt(chi2.ppf(uniform[:, :1], _TAIL) / _TAIL)
-    nodes = np.clip(centre + (norm.ppf(uniform[:, 1:]) / stretch) @ width, *_SPREADS)
-    conditional = condition(population, quadratic, np.exp(nodes))
-    proposal = multivariate_t(loc=centre, shape=width @ width, df=_TAIL).logpdf(nodes)
-    log_weights = _log_density(population, nodes, conditional.evidence) - proposal
-    return Nodes(population, np.exp(nodes), log_weights, conditional)
+    points = np.clip(centre + (norm.ppf(uniform[:, 1:]) / stretch) @ width, *coordinates.limits)
+    density, conditional = _evaluate(population, quadratic, coordinates, points)
+    proposal = multivariate_t(loc=centre, shape=width @ width, df=_TAIL).logpdf(points)
+    return Nodes(population, coordinates.sds(points), density - proposal, conditional)
 
 
-def _widths(population: Population, quadratic: Quadratic, centre: Floats) -> Floats:
-    """Symmetric root of the inverse curvature of the spreads' log density at its mode."""
+def _widths(
+    population: Population, quadratic: Quadratic, coordinates: _Logarithms | _NormalScores, centre: Floats
+) -> Floats:
+    """Symmetric root of the inverse curvature of the spreads' log density at a centre."""
     moves = 0.1 * np.eye(centre.size)
     corners = np.array([[[centre + a * i + b * j for j in moves] for i in moves] for a, b in _CORNERS])
-    density = _log_density(population, corners, condition(population, quadratic, np.exp(corners)).evidence)
+    density, _ = _evaluate(population, quadratic, coordinates, corners)
     curvature = -(density[0] - density[1] - density[2] + density[3]) / (4 * 0.1**2)
     values, vectors = np.linalg.eigh((curvature + curvature.T) / 2)
     widths: Floats = (vectors / np.sqrt(np.clip(values, 0.2, None))) @ vectors.T
     return widths
 
 
-def _log_density(population: Population, log_sds: Floats, evidence: Floats) -> Floats:
-    """Log density of the logarithms of the spreads, shape (...,)."""
-    relative = np.exp(log_sds) / np.array([spread.scale for spread in population.all_spreads])
-    density: Floats = evidence + (log_sds - 0.5 * relative**2).sum(axis=-1)
-    return density
+def _evaluate(
+    population: Population, quadratic: Quadratic, coordinates: _Logarithms | _NormalScores, points: Floats
+) -> tuple[Floats, Conditional]:
+    """Log density of the spreads at points, shape (...,), and the posterior given each."""
+    conditional = condition(population, quadratic, coordinates.sds(points))
+    return conditional.evidence + coordinates.log_prior(points), conditional

@@ -310,6 +310,16 @@ def test_a_check_that_fails_is_named_and_tried_again(tmp_path: Path, run: Run, m
     assert "used again" in run(*command).err
 
 
+def test_a_fast_fit_that_fails_says_why(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    simulate_trials(7).to_csv(tmp_path / "trials.csv", index=False)
+    monkeypatch.setattr(fast, "_MIN_NODES", 1000)
+    found = run("fit", "--trials", tmp_path / "trials.csv", "--method", "fast", "--out", tmp_path / "run")
+    assert found.code == 3
+    assert "too coarse" in found.err
+    assert "--method nuts --overwrite" in found.err
+    assert "sampler" not in found.err
+
+
 def test_letters_asked_in_both_orders_are_reported(tmp_path: Path, run: Run) -> None:
     trials = simulate_trials(7)
     trials["position_bias_both"] = np.where(trials["model"] == "reader", 0.75, 0.25)

@@ -12,6 +12,7 @@ from arviz_stats import ess  # type: ignore[attr-defined]
 import mfbayes
 from mfbayes.errors import ConvergenceError, InputError
 from mfbayes.marginal.likelihood import Evaluation, MarginalLikelihood
+from mfbayes.simulation import Scenario, simulate_trials
 
 TIERS = ("nuts", "fast", "reference")
 
@@ -29,8 +30,57 @@ def conditions(simulate: Callable[..., pd.DataFrame], trials: pd.DataFrame) -> p
 
 
 @pytest.fixture(scope="module")
+def crossed() -> pd.DataFrame:
+    """Three models of two families, on two tasks under two conditions, without two of the twelve cells."""
+    scenario = Scenario(
+        models={"x1": -0.5, "x2": 0.5, "y1": 0.0},
+        families={"x1": "x", "x2": "x", "y1": "y"},
+        family_sd=0.2,
+        tasks={"s": 0.0, "t": 0.2},
+        conditions={"plain": 0.0, "hint": 0.3},
+        n_groups=15,
+        image_tiers=5,
+        text_tiers=2,
+    )
+    found, _ = simulate_trials(scenario, rng=np.random.default_rng(2))
+    cell = found["model"] + found["task"] + found["condition"]
+    return found[~cell.isin(["y1shint", "x2tplain"])].reset_index(drop=True)
+
+
+@pytest.fixture(scope="module")
 def trees(trials: pd.DataFrame) -> dict[str, xr.DataTree]:
     return {method: mfbayes.fit(trials, method=method, seed=2, checks=False) for method in TIERS}
+
+
+def shift(balance_point: xr.DataArray) -> xr.DataArray:
+    """From plain to hint, in every model and task that has both."""
+    subjects = set(balance_point.indexes["subject"])
+    hinted = sorted(name for name in subjects if name.endswith("hint") and name.replace("hint", "plain") in subjects)
+    plain = [name.replace("hint", "plain") for name in hinted]
+    after, before = (
+        balance_point.sel(subject=own).drop_vars("subject").rename(subject="cell") for own in (hinted, plain)
+    )
+    return after - before
+
+
+def assert_same(
+    own: xr.DataArray, reference: xr.DataArray, *, spare_mean: float = 0.1, effective_share: float = 1.0
+) -> None:
+    """Means within 4 Monte Carlo errors and a tenth of a standard deviation (slopes: a quarter); that within 6 %.
+
+    Draws that were weighed and drawn again look independent; their effective share says how many they are.
+    """
+    over = ("chain", "draw")
+    sd = reference.std(over)
+    sizes = [np.asarray(ess(draws.to_dataset(name="value"))["value"]) for draws in (own, reference)]
+    sizes[0] = sizes[0] * effective_share
+    error = sd * np.sqrt(1 / sizes[0] + 1 / sizes[1])
+    distance = np.abs(own.mean(over) - reference.mean(over))
+    assert bool((distance < 4 * error + spare_mean * sd).all()), distance / sd
+    ratio = own.std(over) / sd
+    # A standard deviation's own Monte Carlo error is about 1 / sqrt(2 ess).
+    spare = 0.06 + 3 * np.sqrt(1 / (2 * sizes[0]) + 1 / (2 * sizes[1]))
+    assert bool((np.abs(np.log(ratio)) < spare).all()), ratio.to_numpy()
 
 
 def test_all_have_the_same_variables_and_estimates(trees: dict[str, xr.DataTree]) -> None:
@@ -49,19 +99,9 @@ def test_all_have_the_same_variables_and_estimates(trees: dict[str, xr.DataTree]
 
 @pytest.mark.parametrize("method", ["nuts", "fast"])
 def test_they_agree_with_the_explicit_model(trees: dict[str, xr.DataTree], method: str) -> None:
-    """Means within 4 Monte Carlo errors and a tenth of a standard deviation (slopes: a quarter); that within 6 %."""
     own, reference = (trees[name]["posterior"].to_dataset() for name in (method, "reference"))
-    for name, spare_mean in (("balance_point", 0.1), ("slope", 0.25)):
-        first, second = own[name], reference[name]
-        sd = second.std(("chain", "draw"))
-        sizes = [np.asarray(ess(draws.to_dataset())[name]) for draws in (first, second)]
-        error = sd * np.sqrt(1 / sizes[0] + 1 / sizes[1])
-        distance = np.abs(first.mean(("chain", "draw")) - second.mean(("chain", "draw")))
-        assert bool((distance < 4 * error + spare_mean * sd).all())
-        ratio = first.std(("chain", "draw")) / sd
-        # A standard deviation's own Monte Carlo error is about 1 / sqrt(2 ess).
-        spare = 0.06 + 3 * np.sqrt(1 / (2 * sizes[0]) + 1 / (2 * sizes[1]))
-        assert bool((np.abs(np.log(ratio)) < spare).all()), ratio.to_numpy()
+    assert_same(own["balance_point"], reference["balance_point"])
+    assert_same(own["slope"], reference["slope"], spare_mean=0.25)
     for name in ("group_sd", "group_model_sd", "balance_point_sd", "log_slope_sd"):
         expected, width = float(reference[name].mean()), float(reference[name].std())
         known = [float(ess(draws[name].to_dataset())[name]) for draws in (own, reference)]
@@ -81,6 +121,27 @@ def test_shifts_between_conditions_are_found(conditions: pd.DataFrame, method: s
     assert shifts.attrs["baseline"] == "default"
     assert bool(((shifts["lower"] < 0.3) & (shifts["upper"] > 0.3)).all())
     assert float(shifts["mean"][-1]) == pytest.approx(0.3, abs=0.15)
+
+
+def test_fast_fits_small_crossed_designs(crossed: pd.DataFrame) -> None:
+    """Ten subjects and five levels above them: twelve spreads, of which trials tell little."""
+    fits = {method: mfbayes.fit(crossed, method=method, seed=2, checks=False) for method in ("nuts", "fast")}
+    assert all(fitted.attrs["status"] == "ok" for fitted in fits.values())
+    checks = fits["fast"]["estimates/convergence"].attrs
+    assert checks["effective_nodes"] > 4 * checks["min_effective_nodes"]
+    exact, quick = (fits[name]["posterior"].to_dataset() for name in ("nuts", "fast"))
+    levels = ("family", "model", "task", "condition", "model_task")
+    spreads = [f"{name}_sd" for level in levels for name in (f"balance_point_{level}", f"log_slope_{level}")]
+    assert set(spreads) <= set(exact.data_vars)
+    share = checks["effective_share"]
+    assert_same(quick["balance_point"], exact["balance_point"], effective_share=share)
+    assert_same(quick["slope"], exact["slope"], spare_mean=0.25, effective_share=share)
+    shifts = [shift(draws["balance_point"]) for draws in (quick, exact)]
+    assert shifts[0].sizes["cell"] == 4
+    assert_same(*shifts, effective_share=share)
+    for name in spreads:
+        # With a score of effective nodes instead of hundreds, some are half a standard deviation away.
+        assert abs(float(quick[name].mean() - exact[name].mean())) < 0.35 * float(exact[name].std()), name
 
 
 def test_effects_of_groups_are_brought_back(trees: dict[str, xr.DataTree]) -> None:

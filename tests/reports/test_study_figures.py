@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import xarray as xr
 
-from mfbayes.reports.convergence import check_convergence, word_weighing
+from mfbayes.reports.convergence import check_convergence, word_failure, word_weighing
 from mfbayes.reports.curves import draw_curves
 from mfbayes.reports.evidence import read_evidence
 from mfbayes.reports.forest import draw_forest
@@ -217,7 +217,27 @@ def test_fast_fits_claim_no_sampler(build_tree: Callable[..., xr.DataTree]) -> N
     assert "Mode and curvature, no sampler" in html
     assert "R-hat" not in html
     assert "relative uncertainty dH (by margin)" in html
-    assert "No verdict: the fast fit did not settle." in render(build_tree(method="fast", converged=False))
+
+
+@pytest.mark.parametrize(
+    ("checks", "words"),
+    [
+        ({"mode_found": 0, "effective_nodes": 90.0, "min_effective_nodes": 25}, "The search for the mode"),
+        ({"mode_found": 1, "effective_nodes": 9.2, "min_effective_nodes": 25}, "9 count, and 25 are needed"),
+        ({}, "was not found"),
+    ],
+)
+def test_a_fast_fit_that_failed_says_why(
+    build_tree: Callable[..., xr.DataTree], checks: dict[str, float], words: str
+) -> None:
+    tree = build_tree(method="fast", converged=False)
+    tree["estimates/convergence"].attrs |= checks
+    html = render(tree)
+    assert words in html
+    assert "No verdict: the fast fit failed its checks." in html
+    assert html.count("Fit again with --method nuts.") == 2
+    attributes = tree["estimates/convergence"].attrs
+    assert word_failure({**attributes, "passed": 1}) == word_failure({**attributes, "method": "nuts"}) == ""
 
 
 @pytest.mark.parametrize(
