@@ -149,11 +149,11 @@ def check_index(trials: pd.DataFrame, index: str) -> None:
     there = all(column in trials for column in columns)
     who = ", ".join(map(str, trials.loc[_lack(trials, index), names.MODEL].unique())) if there else "the trials"
     others = [other for other in names.INDICES if other != index and has_index(trials, other)]
-    remedy = f"use the index {' or '.join(map(repr, others))}" if others else "add them"
+    remedy = f"Ask for {' or '.join(f'--index {other}' for other in others)} (index=...), add" if others else "Add"
     raise InputError(
         f"The index {index!r} needs the columns {' and '.join(columns)}, which {who} "
-        f"{'does' if there and ', ' not in who else 'do'} not have. Collect again with this version (--overwrite), or "
-        f"{remedy}."
+        f"{'does' if there and ', ' not in who else 'do'} not have. {remedy} them, or collect "
+        "again with --overwrite where mfbayes has collected them."
     )
 
 

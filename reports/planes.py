@@ -49,7 +49,7 @@ def draw_planes(evidence: Evidence) -> Figure | None:
         f"balance curve, P(text) = ½, and its {evidence.level} interval. Dashed: the same by dH alone, a ray from the "
         "origin. Where line and ray part, dH is not the whole story."
     )
-    untold = [s.name for s in subjects if s.located and _leaves_ray(table, s) is None]
+    untold = [evidence.short(s.key) for s in subjects if s.located and _leaves_ray(table, s) is None]
     if untold and len(untold) < len(subjects):
         caption += f" No balance curve is known well enough to compare for {listing(untold)}."
     return Figure(
@@ -75,7 +75,10 @@ def _title(evidence: Evidence, table: xr.Dataset, subjects: list[Subject]) -> st
         return f"{which} the ray that dH implies"
     if len(apart) == 1:
         return "The balance curve leaves the ray that dH implies"
-    return f"In {numeral(sum(apart))} of {numeral(len(apart))} models the balance curve leaves the ray that dH implies"
+    few, many = numeral(sum(apart)), numeral(len(apart))
+    if evidence.several_tasks:
+        return f"{few.capitalize()} of {many} balance curves leave{'s' * (few == numeral(1))} the ray that dH implies"
+    return f"In {few} of {many} models the balance curve leaves the ray that dH implies"
 
 
 def _leaves_ray(table: xr.Dataset, subject: Subject) -> bool | None:

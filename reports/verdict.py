@@ -78,7 +78,8 @@ def _compare(evidence: Evidence, located: list[Subject]) -> Sentence:
     highest = [s for s in located if not order_probability(evidence, s, top) >= CERTAIN]
     lowest = [s for s in located if not order_probability(evidence, bottom, s) >= CERTAIN]
     if {s.key for s in highest} & {s.key for s in lowest}:
-        return (top, " gives the text more weight than ", bottom, "; the models between cannot be placed.")
+        rest = "the model" if len(located) == 3 else "the models"
+        return (top, " gives the text more weight than ", bottom, f"; {rest} between cannot be placed.")
     readings = {subject.reading for subject in located}
     lean = "lean" if len(located) == 2 else "leans"
     if readings == {"image"}:
@@ -201,7 +202,15 @@ def _over_tasks(evidence: Evidence) -> Verdict:
             ),
             exceptions,
         )
-    return Verdict((f"Which side a model leans to depends on the {evidence.setting}.",), (*lede, *exceptions))
+    leans: dict[str, set[Reading]] = {}
+    for subject in evidence.subjects:
+        if subject.located:
+            leans.setdefault(subject.name, set()).add(subject.reading)
+    if any({"text", "image"} <= readings for readings in leans.values()):
+        said = f"Which side a model leans to depends on the {evidence.setting}."
+    else:
+        said = f"What can be told of the models differs from {evidence.setting} to {evidence.setting}."
+    return Verdict((said,), (*lede, *exceptions))
 
 
 def _no_verdict(evidence: Evidence) -> Verdict:

@@ -119,7 +119,7 @@ def test_near_ties_follow_the_chosen_index() -> None:
 def test_index_that_is_not_there_is_refused() -> None:
     trials = table(H_text=[1.0, 1.0], H_image=2.0, nll_text=[0.1, np.nan], nll_image=0.2, model=["new", "old"])
     assert not has_index(trials, "margin")
-    with pytest.raises(InputError, match=r"'margin' needs .*which the trials do not have\. Collect again"):
+    with pytest.raises(InputError, match=r"'margin' needs .*which the trials do not have\. Ask for --index"):
         select_trials(trials, index="margin")
     with pytest.raises(InputError, match="which old does not have"):
         check_index(trials, "nll")

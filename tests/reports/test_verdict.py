@@ -62,7 +62,7 @@ CASES: list[tuple[list[tuple[Any, ...]], str]] = [
     ),
     (
         [("a", 0.12), ("b", 0.04, {"sd": 0.09}), ("c", -0.04)],
-        "a gives the text more weight than c; the models between cannot be placed.",
+        "a gives the text more weight than c; the model between cannot be placed.",
     ),
     ([("a", -0.3), ("b", -0.6), ("c", -0.9)], "Every model leans to the image, c the furthest."),
     # The law, and models that cannot be placed.
@@ -125,6 +125,9 @@ def test_agreeing_and_disagreeing_tasks(headline: Callable[..., str]) -> None:
     assert agreeing == "On every task: a leans to the text, b to the image."
     disagreeing = headline(("a", 0.5, colour), ("b", -0.5, colour), ("a", -0.4, shape), ("b", 0.4, shape))
     assert disagreeing == "Which side a model leans to depends on the task."
+    # One of them clearer than the other is no change of sides.
+    clearer = headline(("a", 0.5, colour), ("b", 0.02, colour), ("a", 0.4, shape), ("b", 0.3, shape))
+    assert clearer == "What can be told of the models differs from task to task."
 
 
 def test_lede_names_what_cannot_be_placed(
