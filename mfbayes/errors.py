@@ -1,4 +1,4 @@
-"""Errors with an exit code: what a user can put right, what a sampler could not, and checks that failed."""
+"""Errors with an exit code: what a user can put right, what a fit could not, and checks that failed."""
 
 from typing import TYPE_CHECKING
 
@@ -43,3 +43,7 @@ class CheckError(MfbayesError):
     def __init__(self, message: str, fit: "xr.DataTree") -> None:
         super().__init__(message)
         self.fit = fit
+
+    def __reduce__(self) -> "tuple[type[CheckError], tuple[str, xr.DataTree]]":
+        """With the fit, so that it comes out of a pool of processes whole."""
+        return type(self), (str(self), self.fit)

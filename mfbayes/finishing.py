@@ -184,12 +184,14 @@ def _attempt(
 ) -> xr.Dataset | None:
     """What a check gives; where it has no answer for these trials a note, where it fails otherwise a fault.
 
-    The fit stands without its checks: none may take it along.
+    The fit stands without its checks: none may take it along. Memory and disks that are full are no faults.
     """
     try:
         return estimate()
     except (InputError, ConvergenceError) as error:
         notes.append(f"{label} could not be told: {error}")
+    except (MemoryError, OSError):
+        raise
     except Exception as error:
         faults[label] = error
     return None

@@ -109,7 +109,7 @@ def word_failure(attributes: Mapping[Hashable, Any]) -> str:
         return "The mode of the posterior or the integral over the spread between subjects was not found."
     return (
         "The integral over the spread between subjects is too coarse: of the points that it is made from, "
-        f"{count(float(attributes['effective_nodes']))} count, and {attributes['min_effective_nodes']} are needed."
+        f"{float(attributes['effective_nodes']):.1f} count, and {attributes['min_effective_nodes']} are needed."
     )
 
 

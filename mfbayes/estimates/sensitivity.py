@@ -117,7 +117,7 @@ def _list_analyses(trials: pd.DataFrame, main: Selection, *, subset: str) -> Ite
     found = _try_to_select(trials, subset=other, index=main.index)
     if found is not None and found.subset == other:
         yield _Analysis(ALL_ITEMS if other == names.ALL else BOTH_CORRECT, found.trials)
-    if names.NEAR_TIE in main.trials and main.trials[names.NEAR_TIE].any():
+    if main.trials[names.NEAR_TIE].any():
         kept = main.trials[~main.trials[names.NEAR_TIE]]
         if _is_fitted(kept):
             yield _Analysis(WITHOUT_NEAR_TIES, kept.reset_index(drop=True))

@@ -291,7 +291,7 @@ def _weigh(
 ) -> Nodes:
     """Importance weights of points of a Student t around a centre, `width` the symmetric root of its shape."""
     # More dimensions ask for more points, larger matrices leave room for fewer.
-    n_nodes = 2 ** int(np.clip(np.log2(_ROOM / quadratic.point.size**2), 6, min(6 + centre.size // 2, 10)))
+    n_nodes = 2 ** int(np.clip(np.log2(_ROOM / quadratic.point.size**2), 7, min(6 + centre.size // 2, 10)))
     uniform = np.clip(qmc.Sobol(centre.size + 1, rng=rng).random(n_nodes), 1e-9, 1 - 1e-9)
     stretch = np.sqrt(chi2.ppf(uniform[:, :1], _TAIL) / _TAIL)
     points = np.clip(centre + (norm.ppf(uniform[:, 1:]) / stretch) @ width, *coordinates.limits)

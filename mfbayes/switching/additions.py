@@ -124,7 +124,7 @@ def add_switching_estimates(
     apart = {"switching_calibration": tell_calibration()} if with_groups else {}
     if with_groups and wanted:
         known = np.isfinite(trajectories.conflicts.h_text + trajectories.conflicts.h_image).all()
-        versions = {label: terms for label, terms in VERSIONS.items() if known or terms is not APART}
+        versions = {label: terms for label, terms in VERSIONS.items() if known or tuple(terms) != APART}
         if not known:
             notes.append("Hazards by both entropies apart were not compared, for some traces have no entropies.")
         apart["switching_comparison"] = compare_switching(trajectories, medians, versions=versions, progress=progress)

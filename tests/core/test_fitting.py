@@ -1,5 +1,6 @@
 """A fit of simulated trials: the truth is found, everything is labelled, and the file holds all of it."""
 
+import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ from arviz_stats import summary  # type: ignore[attr-defined]
 
 import mfbayes
 from mfbayes import sampling
-from mfbayes.errors import InputError
+from mfbayes.errors import CheckError, InputError
 from mfbayes.estimates.balance import COLUMNS, describe_balance_points, write_balance_points
 from mfbayes.fitting import load_fit, save_fit
 from mfbayes.outcome_model import OutcomePriors
@@ -236,3 +237,11 @@ def test_options_that_cannot_be_are_refused_before_anything_runs(trials: pd.Data
         mfbayes.fit(trials, method="slow")
     with pytest.raises(InputError, match="'other'"):
         mfbayes.fit(trials.assign(choice="other"))
+
+
+def test_an_error_of_a_check_takes_its_fit_through_a_pool() -> None:
+    """Copies are made as processes hand errors on."""
+    fit = xr.DataTree.from_dict({"/posterior": xr.Dataset({"slope": ("draw", [1.0, 2.0])})})
+    error = copy.copy(CheckError("Laws could not be told.", fit))
+    assert str(error) == "Laws could not be told."
+    xr.testing.assert_identical(error.fit, fit)
