@@ -158,7 +158,7 @@ def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
 def test_trials_without_entropies_fit_by_their_index(simulate: Callable[..., Any]) -> None:
     trials = simulate(seed=3, balance_points={"a": -0.3, "b": 0.4}, n_groups=12)
     plain = trials.rename(columns={"H_text": "nll_text", "H_image": "nll_image"})
-    with pytest.raises(InputError, match="use the index 'nll'"):
+    with pytest.raises(InputError, match="Ask for --index nll"):
         select_trials(check_trials(plain))
     tree = mfbayes.fit(plain, method="fast", index="nll", seed=1)
     same = mfbayes.fit(trials, method="fast", seed=1)

@@ -223,7 +223,7 @@ def test_fast_fits_claim_no_sampler(build_tree: Callable[..., xr.DataTree]) -> N
     ("checks", "words"),
     [
         ({"mode_found": 0, "effective_nodes": 90.0, "min_effective_nodes": 25}, "The search for the mode"),
-        ({"mode_found": 1, "effective_nodes": 9.2, "min_effective_nodes": 25}, "9 count, and 25 are needed"),
+        ({"mode_found": 1, "effective_nodes": 9.2, "min_effective_nodes": 25}, "9.2 count, and 25 are needed"),
         ({}, "was not found"),
     ],
 )
